@@ -1,0 +1,62 @@
+# Two commands on a fresh machine: `make demo` and `make test`.  `make help` lists the rest.
+
+SUITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SUITS)' 2>/dev/null && echo $$p && break; done)
+BIN = .venv/bin
+EXTRAS = .[studies,dev]
+BUDGET ?= 4m
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint test test-slow test-all format demo clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: .venv/.installed  ## create .venv with the pinned dependencies and tunekit
+
+$(BIN)/python:
+	@if command -v uv >/dev/null; then uv venv --allow-existing --python '>=3.11,<3.14' .venv; \
+	elif [ -n "$(PYTHON)" ] && $(PYTHON) -c '$(SUITS)'; then $(PYTHON) -m venv .venv; \
+	else echo "tunekit needs Python 3.11, 3.12 or 3.13 (TensorFlow has no build for others); found $$($(or $(PYTHON),python3) --version 2>&1)." >&2; \
+	     echo "Install one of them, or name it: make install PYTHON=/path/to/python3.12" >&2; exit 1; fi
+
+.venv/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	if command -v uv >/dev/null; then uv pip install --python $(BIN)/python -c constraints.txt -e "$(EXTRAS)"; \
+	else $(BIN)/python -m pip install -c constraints.txt -e "$(EXTRAS)"; fi
+	touch $@
+
+lint: install  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## check style and types, run the tests and the docstring examples
+	$(PYTEST) -m "not slow"
+
+test-slow: install  ## run the slow tests: whole searches, kills and resumes
+	$(PYTEST) -m slow
+
+test-all: test test-slow  ## run everything
+
+format: install  ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: install  ## search on Ames housing, export the blend, predict with it (BUDGET=4m)
+	$(BIN)/tunekit search studies/ames.py --budget $(BUDGET)
+	$(BIN)/tunekit export studies/ames.py -o demo/model --force
+	$(BIN)/python studies/new_rows.py demo/new.csv
+	$(BIN)/tunekit predict demo/model demo/new.csv -o demo/predictions.csv
+	@echo
+	@echo "Look next at:"
+	@echo "  demo/predictions.csv                     the predicted prices of the houses in demo/new.csv"
+	@echo "  demo/model/                              the blend: one graph and its manifest"
+	@echo "  $(BIN)/tunekit show studies/ames.py    the trials, and who is in the blend"
+	@echo "  $(BIN)/tunekit ui                      every trial and its curves in MLflow"
+	@echo "  studies/ames.py                          the study: edit it, and search again"
+
+clean:  ## remove what can be made again; .venv and mlruns stay
+	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find tunekit studies tests -name __pycache__ -prune -exec rm -rf {} +

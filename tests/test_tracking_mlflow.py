@@ -1,0 +1,316 @@
+"""The MLflow mirror, on a real SQLite store: what it holds, that it heals after crashes, and that it can only warn."""
+
+import json
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import pytest
+
+from tunekit.tracking import Observers, StudyFacts
+from tunekit.tracking.mirror import follow_a_move
+from tunekit.tracking.mlflow import MlflowObserver
+from tunekit.tracking.records import metric_key, note, trial_record
+from tunekit.tracking.standings import Standings
+from tunekit.trial import Epoch, State, Trial
+
+FACTS = StudyFacts(
+    name="ames",
+    metric="rmse",
+    direction="minimize",
+    task="regression",
+    families=("baseline", "wide_deep"),
+    driver="optuna:tpe",
+    split="KFold(k=2, test=0.2)",
+    rows=2930,
+    columns=73,
+    seed=7,
+    digest="ab" * 32,
+    budget=300.0,
+    trial_limit=None,
+    workers=2,
+)
+SUMMARY: dict[str, Any] = {
+    "study": "ames",
+    "metric": "rmse",
+    "direction": "minimize",
+    "baseline": 80.0,
+    "trials": [],
+    "ensemble": {
+        "members": [{"trial": 1, "family": "wide_deep", "weight": 1.0, "score": 20.0}],
+        "oof_score": 19.5,
+        "test_score": 19.0,
+        "test_interval": [18.0, math.nan],
+        "best_single": {"trial": 1, "family": "wide_deep", "score": 20.0, "test_score": 21.0},
+        "verdict": "The blend is worth it.",
+    },
+}
+DAY = 1_790_000_000.0  # a start in seconds since 1970
+
+
+def trial(number: int, state: State = State.COMPLETE, **facts: Any) -> Trial:
+    usual: dict[str, Any] = {
+        "values": {"layers": 2, "block_0/units": 64, "lr (log)": 0.001},
+        "score": 20.0,
+        "fold_scores": [19.0, 21.0],
+        "curve": [Epoch(fold, epoch, {"loss": 1 / epoch, "rmse": 20.0}) for fold in (0, 1) for epoch in (1, 2, 3)],
+        "best_epochs": [3, 2],
+        "seconds": 6.0,
+        "started": DAY + number,
+    }
+    return Trial(number, "wide_deep", index=number, seed=100 + number, state=state, **usual | facts)
+
+
+def baseline() -> Trial:
+    return Trial(
+        0, "baseline", 0, 100, State.COMPLETE, score=80.0, fold_scores=[79.0, 81.0], seconds=0.1, started=DAY
+    )  # fmt: skip
+
+
+FAILED = trial(2, State.FAILED, score=None, fold_scores=[], error="the loss turned NaN\nin epoch 2")
+STOPPED = trial(3, State.STOPPED, score=30.0, fold_scores=[30.0], curve=[], error="not worth another fold")
+TRIALS = [baseline(), trial(1), FAILED, STOPPED]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all: making its tables takes seconds. Each test has a study of its own in it."""
+    return tmp_path_factory.mktemp("m r") / "mlruns"  # with a space, as homes have
+
+
+@pytest.fixture(autouse=True)
+def no_server_of_the_developers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def client(root: Path) -> Any:
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{root.resolve().as_posix()}/mlflow.db")
+
+
+def artifact(run: Any, name: str) -> Path:
+    """Where MLflow looks for an artifact of a run."""
+    return Path(url2pathname(urlsplit(run.info.artifact_uri).path)) / name
+
+
+def search(
+    root: Path, study: str, known: Sequence[Trial], ended: Sequence[Trial], *, end: bool = True, **how: Any
+) -> None:
+    facts = replace(FACTS, name=study, budget=how.pop("budget", 300.0))
+    observer = MlflowObserver(root, **how)
+    observer.study_started(facts, known)
+    for one in ended:
+        observer.trial_ended(one)
+    if end:
+        observer.study_ended(SUMMARY)
+    observer.close()
+
+
+def runs(root: Path, study: str) -> tuple[list[Any], dict[str, Any]]:
+    """The parent runs, newest first, and the nested runs by name; no name may come twice under one parent."""
+    found = client(root).search_runs([client(root).get_experiment_by_name(study).experiment_id])
+    parents = [run for run in found if "tunekit.parent" in run.data.tags]
+    nested = [run for run in found if "tunekit.parent" not in run.data.tags]
+    keys = [(run.data.tags["mlflow.parentRunId"], run.data.tags["tunekit.trial"]) for run in nested]
+    assert len(keys) == len(set(keys))
+    return sorted(parents, key=lambda run: -run.info.start_time), {run.info.run_name: run for run in nested}
+
+
+def test_a_search_is_one_parent_with_a_nested_run_per_trial(root: Path) -> None:
+    search(root, "whole", [], TRIALS)
+    [parent], nested = runs(root, "whole")
+    assert {name: run.info.status for name, run in nested.items()} == {
+        "000 baseline": "FINISHED",
+        "001 wide_deep": "FINISHED",
+        "002 wide_deep": "FAILED",
+        "003 wide_deep": "KILLED",
+    }
+    assert {run.data.tags["mlflow.parentRunId"] for run in nested.values()} == {parent.info.run_id}
+
+    run = nested["001 wide_deep"]
+    assert (run.info.start_time, run.info.end_time) == ((DAY + 1) * 1000, (DAY + 7) * 1000)
+    assert run.data.params == {
+        "family": "wide_deep",
+        "seed": "101",
+        "layers": "2",
+        "block_0/units": "64",
+        "lr _log_": "0.001",
+    }
+    assert run.data.metrics["score"] == 20.0
+    assert run.data.metrics["fold_score_std"] == 1.0
+    assert {run.data.tags[f"tunekit.{name}"] for name in ("family", "state", "driver")} == {
+        "wide_deep",
+        "complete",
+        "optuna:tpe",
+    }
+    curves = {
+        name: [(point.step, point.value) for point in client(root).get_metric_history(run.info.run_id, name)]
+        for name in ("loss", "fold1/rmse", "fold_score", "best_epoch")
+    }
+    assert curves == {
+        "loss": [(1, 1.0), (2, 0.5), (3, 1 / 3)],
+        "fold1/rmse": [(1, 20.0), (2, 20.0), (3, 20.0)],
+        "fold_score": [(0, 19.0), (1, 21.0)],
+        "best_epoch": [(0, 3.0), (1, 2.0)],
+    }
+    assert nested["002 wide_deep"].data.tags["tunekit.error"] == "the loss turned NaN\nin epoch 2"
+
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["digest"] == "ab" * 32
+    assert parent.data.params["families"] == "baseline, wide_deep"
+    expected = {"best_score": 20, "baseline_score": 80, "trials_complete": 2, "trials_failed": 1, "trials_stopped": 1}
+    assert {name: parent.data.metrics[name] for name in expected} == expected
+    assert (parent.data.metrics["oof_score"], parent.data.metrics["test_score"]) == (19.5, 19.0)
+    assert parent.data.tags["verdict"] == "The blend is worth it."
+    assert "| 001 wide_deep | 20.000 ± 1.0000 | 2 | 6.0 s |" in parent.data.tags["mlflow.note.content"]
+    summary = artifact(parent, "summary.json")
+    assert summary.is_relative_to(root / "artifacts")
+    assert json.loads(summary.read_text())["ensemble"]["test_interval"] == [18.0, None]  # strict JSON
+
+
+def test_resuming_goes_on_with_the_same_runs(root: Path) -> None:
+    search(root, "resumed", [], TRIALS[:2], end=False)
+    [parent], before = runs(root, "resumed")
+    assert parent.info.status == "KILLED"  # it was closed without a judgement
+    search(root, "resumed", TRIALS[:3], TRIALS[3:], budget=60.0)  # one that only the ledger knew, one that is new
+    [again], after = runs(root, "resumed")
+    assert again.info.run_id == parent.info.run_id
+    assert again.info.status == "FINISHED"
+    assert again.data.params["budget"] == "300.0"  # MLflow lets no parameter change
+    assert again.data.tags["tunekit.resumed_with"] == "budget=60.0"
+    assert len(after) == 4
+    assert all(after[name].info.run_id == run.info.run_id for name, run in before.items())
+    search(root, "resumed", TRIALS, [])
+    assert runs(root, "resumed")[1].keys() == after.keys()
+
+
+def test_a_fresh_search_and_one_with_a_new_ledger_have_parents_of_their_own(root: Path) -> None:
+    search(root, "fresh", [], TRIALS[:1])
+    search(root, "fresh", [], TRIALS[:1], fresh=True)
+    search(root, "fresh", [], TRIALS[:1])  # the ledger is empty: somebody deleted it
+    parents, _ = runs(root, "fresh")
+    assert len(parents) == 3
+
+
+def test_what_a_crash_left_open_is_completed_or_closed(root: Path) -> None:
+    search(root, "crashed", [], TRIALS[:1])
+    mlflow = client(root)
+    [parent], _ = runs(root, "crashed")
+    mlflow.update_run(parent.info.run_id, status="RUNNING")
+    for number in (1, 9):  # trial 1 is in the ledger, trial 9 never got there
+        tags = {"mlflow.parentRunId": parent.info.run_id, "tunekit.trial": str(number)}
+        mlflow.create_run(parent.info.experiment_id, run_name=f"{number:03d} wide_deep", tags=tags)
+    search(root, "crashed", TRIALS[:2], [])
+    [parent], nested = runs(root, "crashed")
+    assert {name: run.info.status for name, run in nested.items()} == {
+        "000 baseline": "FINISHED",
+        "001 wide_deep": "FINISHED",
+        "009 wide_deep": "KILLED",
+    }
+    assert nested["001 wide_deep"].data.metrics["score"] == 20.0
+    mlflow.update_run(parent.info.run_id, status="RUNNING")
+    search(root, "crashed", [], TRIALS[:1], fresh=True)
+    assert sorted(run.info.status for run in runs(root, "crashed")[0]) == ["FINISHED", "KILLED"]
+
+
+def test_the_bundle_is_kept_with_the_parent_and_an_earlier_one_replaced(root: Path, tmp_path: Path) -> None:
+    search(root, "exported", [], TRIALS[:1])
+    for name in ("first.onnx", "second.onnx"):
+        folder = tmp_path / name.partition(".")[0]
+        (folder / "graphs").mkdir(parents=True)
+        (folder / "graphs" / name).write_text("graph")
+        observer = MlflowObserver(root)  # as `tunekit export` does, in a process of its own
+        observer.attach("exported")
+        observer.bundle_written(folder)
+        observer.close()
+    [parent], _ = runs(root, "exported")
+    kept = [file.path for file in client(root).list_artifacts(parent.info.run_id, "bundle/graphs")]
+    assert kept == ["bundle/graphs/second.onnx"]
+    assert parent.info.status == "FINISHED"
+
+
+def test_artifacts_are_found_after_the_folder_was_moved(root: Path, tmp_path: Path) -> None:
+    search(root, "moved", [], TRIALS[:1])
+    there = tmp_path / "else where" / "mlruns"
+    shutil.copytree(root, there)
+    follow_a_move(there)
+    [parent], _ = runs(there, "moved")
+    assert artifact(parent, "summary.json").is_relative_to(there)
+    assert [file.path for file in client(there).list_artifacts(parent.info.run_id)] == ["summary.json"]
+    follow_a_move(tmp_path)  # without a database there is nothing to do
+
+
+def test_the_search_never_waits(root: Path) -> None:
+    observer = MlflowObserver(root)
+    observer.study_started(replace(FACTS, name="waits"), TRIALS)
+    for number in range(4, 24):
+        observer.trial_ended(trial(number))
+    assert not observer._jobs.empty()  # handing over takes microseconds; writing these, most of a second
+    observer.close()
+    assert len(runs(root, "waits")[1]) == 24
+
+
+@pytest.mark.parametrize("kind", ["folder", "server", "scheme"])
+def test_a_failure_is_one_warning_and_harmless(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "file").write_text("in the way of a folder")
+    if kind == "server":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens there
+    uri = "nonsense://host" if kind == "scheme" else None
+    observer = MlflowObserver(tmp_path / "file" / "mlruns", tracking_uri=uri)
+    group = Observers([observer])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        group.study_started(FACTS, TRIALS)
+        deadline = time.monotonic() + 60
+        while not caught and time.monotonic() < deadline:
+            time.sleep(0.05)
+            group.tick(None, [])
+        group.trial_ended(trial(4))
+        group.study_ended(SUMMARY)
+        group.close()
+    ours = [str(one.message) for one in caught if "racking" in str(one.message)]
+    assert len(ours) == 1
+    assert ours[0].startswith("MLflow tracking failed and is off; the search goes on (")
+
+
+def test_close_gives_up_after_its_time_and_says_so(tmp_path: Path) -> None:
+    observer = MlflowObserver(tmp_path, flush_seconds=0.01)  # making the tables takes longer than that
+    observer.study_started(FACTS, TRIALS)
+    with pytest.warns(UserWarning, match=r"still writing after 0\.01 s"):
+        observer.close()
+    assert observer._thread is not None
+    observer._thread.join(60)  # or it would write into a folder that pytest removes
+
+
+def test_records_stay_within_what_mlflow_takes() -> None:
+    odd = trial(
+        1,
+        values={"x" * 300: "y" * 9000, "family": "mine"},
+        score=math.nan,
+        fold_scores=[math.inf],
+        curve=[Epoch(0, 1, {"score": 1.0, "a//b": math.nan})],
+        started=0.0,
+        error="e" * 20000,
+    )
+    record = trial_record(odd, FACTS)
+    assert record.params["family"] == "mine"  # the user's own name wins; the tag still says wide_deep
+    assert max(len(name) for name in record.params) <= 250
+    assert max(len(value) for value in (*record.params.values(), *record.tags.values())) <= 6000
+    assert {point.key for point in record.points} >= {"fold0/score", "a__b", "score"}  # curves don't hide our own
+    assert abs(record.points[0].timestamp / 1000 - time.time()) < 60  # no start known: it ended just now
+    assert metric_key("..") != ".."
+
+
+def test_the_note_reads_well_without_a_blend() -> None:
+    text = note(Standings(FACTS, TRIALS), {"ensemble": None})
+    assert "**No blend was made.** 4 trials: 2 complete, 1 stopped, 1 failed." in text
+    assert "Searching: 0 trials ended (none)." in note(Standings(FACTS))

@@ -1,0 +1,51 @@
+"""Search, track and blend Keras nets, boosted trees and wide-and-deep models; export one safe file that predicts.
+
+Public names are imported on first use, so that `import tunekit` costs nothing and
+`tunekit.bundle` needs only numpy and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Baseline": "tunekit.families",
+    "Bundle": "tunekit.bundle",
+    "Forest": "tunekit.families",
+    "GroupKFold": "tunekit.data",
+    "Halving": "tunekit.stopping",
+    "Holdout": "tunekit.data",
+    "HyperParameters": "tunekit.space",
+    "KFold": "tunekit.data",
+    "Keras": "tunekit.families",
+    "Limits": "tunekit.executors",
+    "Linear": "tunekit.families",
+    "MLP": "tunekit.families",
+    "Median": "tunekit.stopping",
+    "Metric": "tunekit.metrics",
+    "NeverStop": "tunekit.stopping",
+    "StratifiedKFold": "tunekit.data",
+    "Study": "tunekit.study",
+    "Table": "tunekit.data",
+    "TimeSplit": "tunekit.data",
+    "WideDeep": "tunekit.families",
+    "XGBoost": "tunekit.families",
+}
+_ROOMS = ("bundle", "data", "drivers", "ensemble", "errors", "families", "metrics", "space", "stopping")
+
+__all__ = sorted([*_HOMES, *_ROOMS])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"tunekit.{name}")
+    raise AttributeError(f"module 'tunekit' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,203 @@
+"""`Bundle`: a blend that predicts raw rows, from one folder, with numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.bundle.columns import raw_columns, typed_column
+from tunekit.bundle.manifest import GRAPH, read_bundle
+from tunekit.errors import BundleError, DataError
+
+BATCH = 1_000
+"""Rows that the graph sees at once. Larger batches are no faster and need more memory."""
+
+_TYPES = {
+    "number": "tensor(double)",
+    "boolean": "tensor(double)",
+    "date": "tensor(double)",
+    "category": "tensor(string)",
+}
+
+
+class Bundle:
+    """A blend of models with all of its preparation, loaded from a folder.
+
+    Rows come as a DataFrame, a list of dicts, or a dict of columns, with the columns of the table that the models were
+    trained on. A value may be missing (None, NaN, "") and a category may be new; a column may not be missing. Columns
+    that the models don't read are ignored. Loading runs no code of the sender. One bundle may serve several threads.
+
+    Attributes:
+        name: of the study.
+        task: "binary", "multiclass" or "regression".
+        classes: the classes in order, empty for regression; of two, the second is the positive one.
+        columns: (name, kind) of each column that the models read.
+        manifest: what `manifest.json` says: the blend's members and weights, scores, versions, digests.
+
+    Example:
+        ```python
+        bundle = Bundle.load("model")
+        bundle.predict([{"Lot_Area": 9600, "Neighborhood": "North_Ames", ...}])
+        ```
+    """
+
+    def __init__(self, manifest: dict[str, Any], session: Any) -> None:
+        self.manifest = manifest
+        self.name: str = manifest["name"]
+        self.task: str = manifest["task"]
+        self.classes: list[Any] = list(manifest["classes"])
+        self.columns: list[tuple[str, str]] = [(column["name"], column["kind"]) for column in manifest["columns"]]
+        self._session = session
+
+    @classmethod
+    def load(cls, folder: str | Path, *, threads: int = 1) -> Bundle:
+        """Load a bundle, after checking every file against its digest.
+
+        Args:
+            folder: as `tunekit export` wrote it.
+            threads: how many one prediction may use; one is best for single rows and for servers with workers.
+
+        Raises:
+            BundleError: the folder holds no bundle, a changed one, or one for another version.
+        """
+        folder = Path(folder)
+        manifest, contents = read_bundle(folder)
+        bundle = cls(manifest, _session(contents[GRAPH], threads, folder))
+        bundle._check_graph(folder)
+        return bundle
+
+    def predict(self, rows: Any) -> npt.NDArray[Any]:
+        """Predict the value of each row, or its class.
+
+        A binary class is the second one from a probability of 0.5 on; of more, the most probable one.
+
+        Args:
+            rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
+
+        Returns:
+            (n,): float64 values, or classes as in `classes`.
+
+        Raises:
+            DataError: a column is missing, or a value does not fit its column.
+        """
+        raw = self._run(rows, "prediction")
+        if self.task == "regression":
+            return np.asarray(raw[:, 0])
+        position = (raw[:, 0] >= 0.5).astype(np.int64) if self.task == "binary" else raw.argmax(axis=1)
+        return np.asarray(_labels(self.classes)[position])
+
+    def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
+        """Predict the probability of each class.
+
+        Args:
+            rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
+
+        Returns:
+            (n, K), in the order of `classes`; two columns for a binary task.
+
+        Raises:
+            BundleError: the bundle predicts a number, which has no classes.
+            DataError: a column is missing, or a value does not fit its column.
+        """
+        if self.task == "regression":
+            raise BundleError(f"the bundle {self.name!r} predicts a number, not classes; use predict(rows)")
+        raw = self._run(rows, "prediction")
+        return np.concatenate([1.0 - raw, raw], axis=1) if self.task == "binary" else raw
+
+    def predict_members(self, rows: Any) -> npt.NDArray[np.float64]:
+        """Predict with each member of the blend: where they disagree, the blend is less sure.
+
+        Args:
+            rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
+
+        Returns:
+            (n, members, outputs): values, the probability of the second class, or of each class; members in the order
+            of `manifest["members"]`. Their weighted sum over members is the blend's prediction.
+
+        Raises:
+            DataError: a column is missing, or a value does not fit its column.
+        """
+        return self._run(rows, "members")
+
+    def __repr__(self) -> str:
+        members = len(self.manifest["members"])
+        return f"Bundle({self.name!r}, {self.task}, {members} member(s), {len(self.columns)} columns)"
+
+    def _run(self, rows: Any, output: str) -> npt.NDArray[np.float64]:
+        typed, count = self._typed(rows)
+        name = self.manifest["graph"][output]
+        batches = []
+        for start in range(0, count, BATCH):
+            batch = {column: values[start : start + BATCH] for column, values in typed.items()}
+            batches.append(self._session.run([name], batch)[0])
+        if not batches:
+            outputs: int = self.manifest["outputs"]
+            return np.empty((0, outputs) if output == "prediction" else (0, len(self.manifest["members"]), outputs))
+        return np.asarray(batches[0] if len(batches) == 1 else np.concatenate(batches))
+
+    def _typed(self, rows: Any) -> tuple[dict[str, npt.NDArray[Any]], int]:
+        raw, count = raw_columns(rows)
+        if not raw and not count:  # an empty list has no columns to name
+            return {}, 0
+        absent = [name for name, _ in self.columns if name not in raw]
+        if absent:
+            raise DataError(
+                f"{len(absent)} of {len(self.columns)} column(s) are missing: {_absent(absent, list(raw))}; expected "
+                "every column that the models were trained on (a value may be missing, a column may not)"
+            )
+        typed = {name: typed_column(raw[name], kind, name) for name, kind in self.columns}
+        for name, values in typed.items():
+            if values.shape != (count,):
+                raise DataError(
+                    f"column {name!r} has shape {values.shape}; expected one value for each of {count} rows"
+                )
+        return typed, count
+
+    def _check_graph(self, folder: Path) -> None:
+        expected = {name: _TYPES[kind] for name, kind in self.columns}
+        received = {given.name: given.type for given in self._session.get_inputs()}
+        outputs = {given.name for given in self._session.get_outputs()}
+        graph = self.manifest["graph"]
+        if expected != received or not {graph.get("prediction"), graph.get("members")} <= outputs:
+            raise BundleError(
+                f"{GRAPH} in {str(folder)!r} reads {len(received)} column(s) that differ from the "
+                f"{len(expected)} that the manifest names; expected the same: export the bundle again"
+            )
+
+
+def _session(graph: bytes, threads: int, folder: Path) -> Any:
+    import onnxruntime  # 0.1 s, and only needed where something is predicted
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no public base
+        raise BundleError(
+            f"onnxruntime {onnxruntime.__version__} can't load {GRAPH} in {str(folder)!r}: {error}; expected "
+            "onnxruntime 1.23 or later: pip install -U onnxruntime"
+        ) from error
+
+
+def _labels(classes: list[Any]) -> npt.NDArray[Any]:
+    """The classes as an array; of mixed types as objects, so that none becomes a text."""
+    if len({type(label) for label in classes}) == 1:
+        return np.array(classes)
+    labels = np.empty(len(classes), dtype=object)
+    labels[:] = classes
+    return labels
+
+
+def _absent(absent: list[str], present: list[str], most: int = 10) -> str:
+    """The missing names, each with the received name that it may have become."""
+    told = []
+    for name in absent[:most]:
+        near = difflib.get_close_matches(name, present, n=1, cutoff=0.8)
+        told.append(f"{name!r} (received {near[0]!r}?)" if near else repr(name))
+    return ", ".join(told) + (f" and {len(absent) - most} more" if len(absent) > most else "")

@@ -1,0 +1,205 @@
+"""Turns a raw column, however a caller holds it, into one typed array.
+
+Training and serving both come through here, so a value means the same in both. Only numpy is needed;
+pandas objects are accepted because they convert to numpy.
+
+Kinds and their arrays:
+
+=========  ==================  ==========================================
+kind       array               missing
+=========  ==================  ==========================================
+number     float64             NaN
+boolean    float64, 0 or 1     NaN
+date       float64, seconds    NaN (seconds since 1970-01-01, UTC)
+category   object, str         "" (None, NaN, NaT and pandas.NA become "")
+=========  ==================  ==========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.errors import DataError
+
+KINDS = ("number", "boolean", "date", "category")
+
+_TRUE = {"true", "t", "yes", "y", "1", "1.0"}
+_FALSE = {"false", "f", "no", "n", "0", "0.0"}
+
+
+def is_missing(value: Any) -> bool:
+    """Whether one raw value stands for nothing: None, NaN, NaT, pandas.NA or blank text."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return True
+    if isinstance(value, (str, bytes)):
+        return False
+    try:
+        return bool(value != value)
+    except TypeError:  # pandas.NA has no truth value
+        return True
+
+
+def category_text(value: Any) -> str:
+    """The one spelling of a category: whole numbers lose their ".0", missing becomes "".
+
+    >>> category_text(3.0), category_text(True), category_text(None), category_text(" a ")
+    ('3', 'True', '', ' a ')
+    """
+    if isinstance(value, str):
+        return value if value.strip() else ""
+    if is_missing(value):
+        return ""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value))
+    return str(value)
+
+
+def typed_column(values: Any, kind: str, name: str) -> npt.NDArray[Any]:
+    """Convert one raw column.
+
+    Args:
+        values: a sequence, numpy array or pandas Series of n values.
+        kind: one of `KINDS`.
+        name: the column's name, for messages.
+
+    Returns:
+        An array of shape (n,), typed as the module's table says.
+
+    Raises:
+        DataError: a value does not fit the kind, or a number is infinite.
+    """
+    raw = _as_array(values)
+    if kind == "number":
+        return _numbers(raw, name)
+    if kind == "boolean":
+        return _booleans(raw, name)
+    if kind == "date":
+        return _dates(raw, name)
+    if kind == "category":
+        return _texts(raw)
+    raise DataError(f"column {name!r}: kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
+
+
+def raw_columns(rows: Any) -> tuple[Mapping[str, Any], int]:
+    """Columns by name, and the number of rows, of a DataFrame, a dict of columns or a list of dicts.
+
+    A key that only some of the dicts in a list have is missing (None) in the others.
+    """
+    if hasattr(rows, "columns") and hasattr(rows, "iloc"):
+        return {str(name): rows[name] for name in rows.columns}, len(rows)
+    if isinstance(rows, Mapping):
+        lengths = {str(name): _length(column, str(name)) for name, column in rows.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"the columns have different lengths: {lengths}; expected one value per row in each")
+        return {str(name): column for name, column in rows.items()}, next(iter(lengths.values()), 0)
+    if isinstance(rows, Sequence) and not isinstance(rows, (str, bytes)):
+        for position, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise DataError(f"row {position} is a {type(row).__name__}; expected a dict of column name to value")
+        names = list(dict.fromkeys(str(name) for row in rows for name in row))
+        return {name: [row.get(name) for row in rows] for name in names}, len(rows)
+    raise DataError(f"rows came as {type(rows).__name__}; expected a DataFrame, a list of dicts, or a dict of columns")
+
+
+def _length(column: Any, name: str) -> int:
+    if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
+        raise DataError(f"column {name!r} came as one {type(column).__name__}; expected a list with a value per row")
+    return len(column)
+
+
+def _as_array(values: Any) -> npt.NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values
+    if hasattr(values, "dtype") and hasattr(values, "to_numpy"):
+        dtype = str(values.dtype)
+        if dtype.startswith("datetime64") and values.dt.tz is not None:
+            values = values.dt.tz_convert("UTC").dt.tz_localize(None)
+        plain = isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufM"
+        return np.asarray(values.to_numpy() if plain else values.to_numpy(dtype=object))
+    array = np.empty(len(values), dtype=object)
+    array[:] = list(values)
+    return array
+
+
+def _numbers(raw: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
+    if raw.dtype.kind in "biuf":
+        numbers = raw.astype(np.float64)
+    else:
+        numbers = np.array([_number(value, name, row) for row, value in enumerate(raw)], dtype=np.float64)
+    infinite = np.flatnonzero(np.isinf(numbers))
+    if len(infinite):
+        raise DataError(
+            f"column {name!r} has {len(infinite)} infinite value(s), the first in row {infinite[0]}; expected finite "
+            "numbers or missing ones: replace them, for example with df.replace([np.inf, -np.inf], np.nan)"
+        )
+    return numbers
+
+
+def _number(value: Any, name: str, row: int) -> float:
+    if is_missing(value):
+        return np.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"column {name!r}, row {row}: received {value!r} ({type(value).__name__}), expected a number or nothing"
+        ) from None
+
+
+def _booleans(raw: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
+    if raw.dtype.kind == "b":
+        return raw.astype(np.float64)
+    numbers = np.full(len(raw), np.nan)
+    for row, value in enumerate(raw):
+        if is_missing(value):
+            continue
+        text = str(value).strip().lower()
+        if text not in _TRUE and text not in _FALSE:
+            raise DataError(
+                f"column {name!r}, row {row}: received {value!r}, expected true or false (or yes/no, 1/0) or nothing"
+            )
+        numbers[row] = float(text in _TRUE)
+    return numbers
+
+
+def _dates(raw: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
+    if raw.dtype.kind == "M":
+        stamps = raw.astype("datetime64[us]")
+    else:
+        stamps = np.array([_date(value, name, row) for row, value in enumerate(raw)], dtype="datetime64[us]")
+    seconds = stamps.astype(np.int64) / 1e6
+    return np.where(np.isnat(stamps), np.nan, seconds)
+
+
+def _date(value: Any, name: str, row: int) -> np.datetime64:
+    if is_missing(value):
+        return np.datetime64("NaT", "us")
+    try:
+        if isinstance(value, str):
+            return np.datetime64(value.strip().replace("/", "-").removesuffix("Z"), "us")
+        if getattr(value, "tzinfo", None) is not None:  # datetime and pandas.Timestamp alike
+            value = value.astimezone(_utc()).replace(tzinfo=None)
+        return np.datetime64(value, "us")
+    except (TypeError, ValueError):
+        raise DataError(
+            f"column {name!r}, row {row}: received {value!r}, expected a date such as 2024-05-31 or "
+            "2024-05-31T12:30:00, or nothing"
+        ) from None
+
+
+def _utc() -> Any:
+    from datetime import UTC
+
+    return UTC
+
+
+def _texts(raw: npt.NDArray[Any]) -> npt.NDArray[np.object_]:
+    texts = np.empty(len(raw), dtype=object)
+    texts[:] = [category_text(value) for value in raw]
+    return texts

@@ -1,0 +1,152 @@
+"""`manifest.json`: what a bundle is, and the digests that tell whether it still is what was written.
+
+The manifest names every file with its SHA-256 and its size, and carries a digest of itself. Digests tell damage and
+mix-ups; they are no signature: whoever can write the folder can write them too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from tunekit.bundle.columns import KINDS
+from tunekit.errors import BundleError
+
+FORMAT = "tunekit-bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+GRAPH = "model.onnx"
+
+TASKS = ("binary", "multiclass", "regression")
+_DIGEST = "sha256"
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """The text of a manifest, with its own digest added.
+
+    Args:
+        content: plain values that strict JSON can hold: no NaN, no infinity.
+    """
+    content = {name: value for name, value in content.items() if name != _DIGEST}
+    return json.dumps(content | {_DIGEST: _digest_of(content)}, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def file_entry(data: bytes) -> dict[str, Any]:
+    """What a manifest says of one file."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a manifest of ours, sound or not."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest, and the content of every file that it names, each checked against its digest.
+
+    Raises:
+        BundleError: the folder holds no bundle, a newer one, or one that was changed.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"there is no folder {str(folder)!r}; expected a bundle, as `tunekit export` writes it")
+    manifest = _checked(_parsed(_read(folder, MANIFEST), folder), folder)
+    contents = {}
+    for name, entry in manifest["files"].items():
+        data = _read(folder, name)
+        if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise BundleError(
+                f"{name!r} in {str(folder)!r} is not the file that was exported: received {len(data)} bytes, SHA-256 "
+                f"{hashlib.sha256(data).hexdigest()[:12]}..., expected {entry['bytes']} bytes, "
+                f"{entry['sha256'][:12]}...; copy the whole bundle again, or export it again"
+            )
+        contents[name] = data
+    return manifest, contents
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """One file of the folder, and of no other place, whatever its name or its links say."""
+    path = folder / name
+    if Path(name).name != name or name in ("", ".", "..") or "\\" in name or ":" in name:
+        raise BundleError(
+            f"the manifest of {str(folder)!r} names the file {name!r}; expected a plain file name inside the folder: "
+            "this bundle was not written by tunekit, don't use it"
+        )
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(
+            f"{name!r} in {str(folder)!r} is a link to {str(path.resolve())!r}, outside the folder; expected the file "
+            "itself: copy the bundle with its files"
+        )
+    if not path.is_file():
+        raise BundleError(
+            f"{str(folder)!r} has no file {name!r}; expected a complete bundle, as `tunekit export` writes it"
+        )
+    return path.read_bytes()
+
+
+def _parsed(data: bytes, folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(data)
+    except ValueError as error:
+        raise BundleError(
+            f"{MANIFEST} in {str(folder)!r} is no JSON ({error}); expected the file as it was exported: copy the "
+            "bundle again"
+        ) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(
+            f'{MANIFEST} in {str(folder)!r} is not one of tunekit\'s; expected "format": {FORMAT!r}, as '
+            "`tunekit export` writes it"
+        )
+    if manifest.get("version") != VERSION:
+        raise BundleError(
+            f"the bundle {str(folder)!r} has format version {manifest.get('version')!r}, and this tunekit "
+            f"reads version {VERSION}; upgrade tunekit, or export the bundle again with this one"
+        )
+    return manifest
+
+
+def _checked(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
+    content = {name: value for name, value in manifest.items() if name != _DIGEST}
+    if manifest.get(_DIGEST) != _digest_of(content):
+        raise BundleError(
+            f"{MANIFEST} in {str(folder)!r} was changed after it was exported: its content doesn't have the digest "
+            f"{str(manifest.get(_DIGEST))[:12]!r} that it states; copy it again, or export the bundle again"
+        )
+    fault = _fault(manifest)
+    if fault:
+        raise BundleError(f"{MANIFEST} in {str(folder)!r} {fault}; export the bundle again")
+    return manifest
+
+
+def _fault(manifest: dict[str, Any]) -> str | None:
+    """What is wrong with a manifest whose digest is right; None if nothing is."""
+    expected = {"name": str, "task": str, "classes": list, "columns": list, "outputs": int, "members": list}
+    expected |= {"graph": dict, "files": dict}
+    for name, kind in expected.items():
+        if not isinstance(manifest.get(name), kind):
+            return f"has no {name!r} of type {kind.__name__}"
+    if manifest["task"] not in TASKS:
+        return f"says task {manifest['task']!r}; expected one of {', '.join(TASKS)}"
+    classes = len(manifest["classes"])
+    fits = {"binary": classes == 2, "multiclass": classes > 2, "regression": classes == 0}[manifest["task"]]
+    if not fits or manifest["outputs"] != (classes if classes > 2 else 1):
+        return f"says {classes} classes and {manifest['outputs']} outputs, which don't fit {manifest['task']!r}"
+    for column in manifest["columns"]:
+        if not isinstance(column, dict) or not column.get("name") or column.get("kind") not in KINDS:
+            return f"describes a column as {column!r}; expected a name and a kind, one of {', '.join(KINDS)}"
+    for entry in manifest["files"].values():
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str) or "bytes" not in entry:
+            return f"describes a file as {entry!r}; expected its sha256 and its bytes"
+    if GRAPH not in manifest["files"]:
+        return f"doesn't name {GRAPH!r} among its files"
+    return None
+
+
+def _digest_of(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,21 @@
+"""The command line: a skin. Each command opens one object and calls one method of it."""
+
+from __future__ import annotations
+
+import sys
+
+from tunekit.cli.app import app
+from tunekit.errors import TunekitError
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 the work failed and said why, 2 the call was wrong."""
+    try:
+        app()
+    except TunekitError as error:
+        from rich.console import Console
+
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
+        sys.exit(1)

@@ -1,0 +1,165 @@
+"""The commands and their options. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="tunekit",
+    help="Search, track and blend Keras nets, boosted trees and wide-and-deep models; export one file that predicts.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
+Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
+ROOT = Path("mlruns")
+
+
+def _duration(text: str | None) -> str | None:
+    """Refuse a budget that is no duration, as a wrong call."""
+    from tunekit.errors import StudyError
+    from tunekit.study.duration import parse_duration
+
+    try:
+        parse_duration(text)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from tunekit import __version__
+
+        typer.echo(f"tunekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Search, track and blend Keras nets, boosted trees and wide-and-deep models; export one file that predicts."""
+    del version
+
+
+@app.command()
+def init(
+    table: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV or Parquet file with a header.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    time: Annotated[str | None, typer.Option(help="Column to order rows by: judge on later ones.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column whose groups never stand on both sides.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The study file to write.")] = Path("study.py"),
+    force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+) -> None:
+    """Look at a table and write a study for it: readable, commented, yours to edit."""
+    from tunekit.cli.init import write_study
+
+    if output.exists() and not force:
+        raise typer.BadParameter(f"{output} exists already; say --force to overwrite it, or -o OTHER.py")
+    typer.echo(write_study(table, output, target=target, time=time, group=group))
+
+
+@app.command()
+def search(
+    study: StudyFile,
+    budget: Annotated[
+        str | None, typer.Option(callback=_duration, help="Time for everything: 90s, 10m, 1h30m.  [default: 10m]")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="End when the study has this many trials.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time.  [default: one per core]")] = None,
+    driver: Annotated[str | None, typer.Option(help="Who proposes: optuna:tpe or random.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the study's seed.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Delete the study's earlier trials first.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """Search, track, blend and judge. Run again, it resumes; Ctrl-C ends it cleanly."""
+    from tunekit.drivers import DRIVERS, find_driver
+    from tunekit.study import load_study
+
+    if driver is not None and driver not in DRIVERS:
+        raise typer.BadParameter(f"driver {driver!r} is unknown; expected one of {', '.join(sorted(DRIVERS))}")
+    loaded = load_study(study)
+    loaded.driver = find_driver(driver) if driver else loaded.driver
+    loaded.seed = loaded.seed if seed is None else seed
+    result = loaded.run(budget=budget, trials=trials, workers=workers, fresh=fresh, root=root)
+    if result.summary["ensemble"] is None:
+        typer.echo("No trial was fitted on every fold, so there is no blend: give the search more time.", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"Next: tunekit export {study} -o model/    tunekit show {study}    tunekit ui")
+
+
+@app.command()
+def show(
+    study: StudyFile,
+    json: Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """The leaderboard of trials, and the blend's members with their weights."""
+    from tunekit.study import load_study
+
+    summary = load_study(study).result(root).summary
+    if json:
+        import json as formatter
+
+        typer.echo(formatter.dumps(summary, indent=1))
+        return
+    from rich.console import Console
+
+    from tunekit.tracking.summary import summary_renderable
+
+    Console().print(summary_renderable(summary))
+
+
+@app.command()
+def export(
+    study: StudyFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder, to be created.")],
+    force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """Write the blend as one safe file that predicts without TensorFlow, checked against the Python models."""
+    from tunekit.study import load_study
+    from tunekit.tracking.mlflow import MlflowObserver
+
+    loaded = load_study(study)
+    folder = loaded.result(root).export(output, overwrite=force)
+    mirror = MlflowObserver(root)
+    mirror.attach(loaded.name)
+    mirror.bundle_written(folder)
+    mirror.close()
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    typer.echo(
+        f"wrote {folder}/ ({size:.1f} MB), which predicts as the Python models do; tunekit predict {folder} NEW.CSV"
+    )
+
+
+@app.command()
+def predict(
+    bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder that `export` wrote.")],
+    rows: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV or Parquet file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The CSV or Parquet file to write.")],
+) -> None:
+    """Predict a file: columns `prediction` and, for classes, `proba_<class>`, in row order."""
+    from tunekit.cli.predict import predict_file
+
+    count = predict_file(bundle, rows, output)
+    typer.echo(f"wrote {output}: {count} predictions")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 5000,
+    root: Root = ROOT,
+) -> None:
+    """Open MLflow on the studies' store: every trial, curve and bundle is there."""
+    from tunekit.tracking.ui import serve
+
+    raise typer.Exit(serve(root, port, lambda text: typer.echo(text)))

@@ -1,0 +1,36 @@
+"""Rows: read, typed, split, encoded and prepared."""
+
+from tunekit.data.dataset import Dataset
+from tunekit.data.preparation import Preparation
+from tunekit.data.schema import Column, Encoded, Schema
+from tunekit.data.split import (
+    Folds,
+    GroupKFold,
+    Holdout,
+    KFold,
+    Split,
+    StratifiedKFold,
+    TimeSplit,
+    default_split,
+)
+from tunekit.data.table import GAPS, Table, infer_kind, read_frame
+
+__all__ = [
+    "GAPS",
+    "Column",
+    "Dataset",
+    "Encoded",
+    "Folds",
+    "GroupKFold",
+    "Holdout",
+    "KFold",
+    "Preparation",
+    "Schema",
+    "Split",
+    "StratifiedKFold",
+    "Table",
+    "TimeSplit",
+    "default_split",
+    "infer_kind",
+    "read_frame",
+]

@@ -1,0 +1,78 @@
+"""Rows ready to be split, encoded and shared with the processes that train."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.data.schema import Schema
+
+TASKS = ("binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Typed columns, a target and what a split needs to know. Nothing in it is learnt from rows.
+
+    Args:
+        schema: the columns that models read; categories have no levels yet.
+        columns: typed arrays (n,) by column name, as `tunekit.bundle.columns.typed_column` makes them.
+        target: float64 (n,): the value, or the position of the class in `classes`.
+        classes: the classes in order, empty for regression. Of two, the second is the positive one.
+        ids: (n,) stable row ids.
+        time: float64 (n,) seconds, or None.
+        group: int64 (n,) group numbers, or None.
+        weight: float64 (n,) row weights, or None.
+        notices: what loading decided on its own, in words.
+    """
+
+    schema: Schema
+    columns: dict[str, npt.NDArray[Any]]
+    target: npt.NDArray[np.float64]
+    classes: tuple[Any, ...]
+    ids: npt.NDArray[Any]
+    time: npt.NDArray[np.float64] | None = None
+    group: npt.NDArray[np.int64] | None = None
+    weight: npt.NDArray[np.float64] | None = None
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def task(self) -> str:
+        """One of `TASKS`."""
+        if not self.classes:
+            return "regression"
+        return "binary" if len(self.classes) == 2 else "multiclass"
+
+    @property
+    def outputs(self) -> int:
+        """Columns of a prediction: the value; the probability of the second class; or one per class."""
+        return len(self.classes) if self.task == "multiclass" else 1
+
+    @property
+    def shares(self) -> list[float]:
+        """Share of the rows per class; empty for regression."""
+        counts = np.bincount(self.target.astype(int), minlength=len(self.classes)) if self.classes else np.array([])
+        return [float(count) / len(self) for count in counts]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of columns, target and ids: two data sets with the same digest give the same trials."""
+        digest = hashlib.sha256(repr((self.schema, self.classes)).encode())
+        arrays = [self.target, self.ids, *self.columns.values()]
+        for array in [*arrays, *(extra for extra in (self.time, self.group, self.weight) if extra is not None)]:
+            if array.dtype == object:
+                digest.update("\x1f".join(map(str, array)).encode())
+            else:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def raw_rows(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """The typed columns of the given row positions."""
+        return {name: column[rows] for name, column in self.columns.items()}

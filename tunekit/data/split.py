@@ -1,0 +1,242 @@
+"""Which rows train and which judge: decided once, by seed. The only place where rows are split.
+
+Every split first sets the test rows apart, which nothing touches until the final judgement, and divides the other
+rows into folds. The splitters are scikit-learn's; the temporal one is our own, because it keeps rows of one moment
+together and sets the latest rows apart.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import model_selection
+
+from tunekit.data.dataset import Dataset
+from tunekit.errors import DataError
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Row positions: `test` for the final judgement, and (training, validation) pairs over the other rows."""
+
+    test: Rows
+    pairs: tuple[tuple[Rows, Rows], ...]
+
+    @property
+    def development(self) -> Rows:
+        """All rows that are not test rows, in order."""
+        return np.unique(np.concatenate([rows for pair in self.pairs for rows in pair]))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+@dataclass(frozen=True)
+class Split(ABC):
+    """Base of all splits.
+
+    Args:
+        test: share of all rows that only the final judgement sees, between 0 and 1.
+    """
+
+    test: float = field(default=0.2, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test < 1:
+            raise DataError(f"test={self.test}; expected a share of the rows between 0 and 1, such as 0.2")
+
+    def apply(self, data: Dataset, seed: int) -> Folds:
+        """Split the rows of a data set; the same data and seed give the same folds.
+
+        Raises:
+            DataError: too few rows, classes or groups for this split.
+        """
+        everything = np.arange(len(data), dtype=np.int64)
+        development, test = self._apart(data, everything, self.test, seed)
+        pairs = tuple((np.sort(train), np.sort(valid)) for train, valid in self._pairs(data, development, seed))
+        folds = Folds(np.sort(test), pairs)
+        _check_classes(data, folds)
+        return folds
+
+    @abstractmethod
+    def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+        """Divide rows into those that stay and those set apart."""
+
+    @abstractmethod
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        """The (training, validation) pairs over the rows that stay."""
+
+
+@dataclass(frozen=True)
+class Holdout(Split):
+    """One validation part; classes keep their shares. For large data.
+
+    Args:
+        test: share of all rows that only the final judgement sees.
+        valid: share of the other rows that judge trials.
+    """
+
+    valid: float = field(default=0.2, kw_only=True)
+
+    def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+        return _shuffled_apart(data, rows, share, seed)
+
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        yield _shuffled_apart(data, rows, self.valid, seed + 1)
+
+
+@dataclass(frozen=True)
+class KFold(Split):
+    """k folds of shuffled rows, whatever their class.
+
+    Args:
+        test: share of all rows that only the final judgement sees.
+        k: number of folds, at least 2.
+    """
+
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 2:
+            raise DataError(f"k={self.k}; expected at least 2 folds (Holdout has a single validation part)")
+
+    def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+        return _shuffled_apart(data, rows, share, seed)
+
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        _check_rows(len(rows), self.k)
+        splitter = model_selection.KFold(self.k, shuffle=True, random_state=seed)
+        for train, valid in splitter.split(rows):
+            yield rows[train], rows[valid]
+
+
+class StratifiedKFold(KFold):
+    """k folds in which every class keeps its share."""
+
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        _check_rows(len(rows), self.k)
+        if not data.classes:
+            raise DataError("StratifiedKFold needs classes, but the target is a number; use KFold")
+        splitter = model_selection.StratifiedKFold(self.k, shuffle=True, random_state=seed)
+        for train, valid in splitter.split(rows, data.target[rows]):
+            yield rows[train], rows[valid]
+
+
+class GroupKFold(KFold):
+    """k folds of whole groups: a group's rows train or judge, never both.
+
+    Classes keep their shares as far as groups allow.
+    """
+
+    def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+        groups = _groups(data, rows, self.k + 1)
+        splitter = model_selection.GroupShuffleSplit(1, test_size=share, random_state=seed)
+        stay, apart = next(splitter.split(rows, groups=groups))
+        return rows[stay], rows[apart]
+
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        groups = _groups(data, rows, self.k)
+        splitter: model_selection.GroupKFold | model_selection.StratifiedGroupKFold
+        if data.classes:
+            splitter = model_selection.StratifiedGroupKFold(self.k, shuffle=True, random_state=seed)
+        else:
+            splitter = model_selection.GroupKFold(self.k, shuffle=True, random_state=seed)
+        for train, valid in splitter.split(rows, data.target[rows], groups):
+            yield rows[train], rows[valid]
+
+
+class TimeSplit(KFold):
+    """Forward chaining: k times, train on the past and judge on what follows. The latest rows are the test rows.
+
+    Rows of one moment stay together. The first part of the rows only ever trains.
+    """
+
+    def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+        early, late = _time_parts(data, rows, [1.0 - share])
+        return early, late
+
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        parts = _time_parts(data, rows, [part / (self.k + 1) for part in range(1, self.k + 1)])
+        for part in range(1, len(parts)):
+            yield np.concatenate(parts[:part]), parts[part]
+
+
+def default_split(data: Dataset) -> Split:
+    """The split that fits the data: temporal, grouped, stratified or plain; a holdout from 50,000 rows on."""
+    if data.time is not None:
+        return TimeSplit(5)
+    if data.group is not None:
+        return GroupKFold(5)
+    if len(data) > 50_000:
+        return Holdout()
+    return StratifiedKFold(5) if data.classes else KFold(5)
+
+
+def _shuffled_apart(data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    labels = data.target[rows] if data.classes else None
+    if labels is not None:
+        _check_class_counts(data, labels, least=2)
+    if min(share, 1 - share) * len(rows) < max(1, len(data.classes)):
+        raise DataError(f"{len(rows)} rows are too few to set {share:.0%} apart; expected more rows or another share")
+    stay, apart = model_selection.train_test_split(rows, test_size=share, random_state=seed, stratify=labels)
+    return stay, apart
+
+
+def _time_parts(data: Dataset, rows: Rows, shares: list[float]) -> list[Rows]:
+    """Rows in order of time, cut near the given cumulative shares but never within one moment."""
+    if data.time is None:
+        raise DataError("TimeSplit needs a time column, and the data has none; say Table(..., time='COLUMN')")
+    order = rows[np.argsort(data.time[rows], kind="stable")]
+    time = data.time[order]
+    cuts = [int(np.searchsorted(time, time[min(int(share * len(order)), len(order) - 1)])) for share in shares]
+    parts = np.split(order, cuts)
+    if any(len(part) == 0 for part in parts):
+        raise DataError(
+            f"the time column has {len(np.unique(time))} different moments in {len(order)} rows, which can't be "
+            f"cut into {len(parts)} parts in order; expected more moments, or fewer folds such as TimeSplit(2)"
+        )
+    return list(parts)
+
+
+def _groups(data: Dataset, rows: Rows, least: int) -> npt.NDArray[np.int64]:
+    if data.group is None:
+        raise DataError("GroupKFold needs a group column, and the data has none; say Table(..., group='COLUMN')")
+    groups = data.group[rows]
+    found = len(np.unique(groups))
+    if found < least:
+        raise DataError(f"there are {found} groups; expected at least {least}, one per fold and one for the test rows")
+    return groups
+
+
+def _check_rows(rows: int, k: int) -> None:
+    if rows < k:
+        raise DataError(f"{rows} rows can't make {k} folds; expected at least one row per fold")
+
+
+def _check_class_counts(data: Dataset, labels: npt.NDArray[np.float64], least: int) -> None:
+    counts = np.bincount(labels.astype(int), minlength=len(data.classes))
+    for position in np.flatnonzero(counts < least):
+        raise DataError(
+            f"class {data.classes[position]!r} has {counts[position]} row(s); expected at least {least}, so that it "
+            "can be learnt and judged: collect more rows, merge it with another class, or leave it out"
+        )
+
+
+def _check_classes(data: Dataset, folds: Folds) -> None:
+    """Every class must be learnt in every fold: a model can't predict what it never saw."""
+    for number, (train, valid) in enumerate(folds.pairs):
+        if not len(train) or not len(valid):
+            raise DataError(f"fold {number} has {len(train)} training and {len(valid)} validation rows; expected both")
+        if data.classes and len(np.unique(data.target[train])) < len(data.classes):
+            absent = sorted(set(range(len(data.classes))) - set(data.target[train].astype(int)))
+            raise DataError(
+                f"class {data.classes[absent[0]]!r} has no training row in fold {number}; expected every class in "
+                "every fold: use fewer folds, or merge rare classes"
+            )

@@ -1,0 +1,345 @@
+"""`Table`: rows from a file, a frame or a function, checked and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tunekit.bundle.columns import KINDS, category_text, is_missing, typed_column
+from tunekit.data.dataset import Dataset
+from tunekit.data.schema import Column, Schema
+from tunekit.errors import DataError
+
+Source = str | Path | pd.DataFrame | Callable[[], pd.DataFrame]
+
+MOST_CLASSES = 20
+"""An integer target with at most this many different values is a class; with more it is a number."""
+
+ID_SHARE = 0.9
+"""A text column with more different values than this share of its rows names its rows; models can't learn from it."""
+
+
+GAPS = frozenset(
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+        "",
+    ]
+)
+"""What stands for a missing value in a CSV file: pandas' own list."""
+
+
+class Table:
+    """Rows of a table, with a target.
+
+    Types are inferred: numbers, booleans, dates and categories, each with missing values. `kinds` corrects them.
+
+    Args:
+        source: a path to a CSV or Parquet file, a DataFrame, or a function that returns a DataFrame.
+        target: the column to predict.
+        time: a date or number column: rows are ordered by it, and judged on later ones than they train on.
+        group: a column: rows of one group never stand on both sides of a split. Models don't read it.
+        weight: a column of non-negative row weights. Models don't read it.
+        id: a column of unique row ids. Models don't read it; without it, rows have their position.
+        kinds: corrections, column to "number", "boolean", "date", "category" or "drop". For the target, "category"
+            asks for classification and "number" for regression.
+        classes: the classes in order; of two, the second is the positive one. Default: sorted.
+
+    Raises:
+        DataError: on `load`, where the table can't be used.
+
+    >>> frame = pd.DataFrame({"size": [1.0, 2.0, None], "kind": ["a", "b", "a"], "sold": ["no", "yes", "no"]})
+    >>> data = Table(frame, target="sold").load()
+    >>> data.task, data.classes, [column.kind for column in data.schema.columns]
+    ('binary', ('no', 'yes'), ['number', 'category'])
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        target: str,
+        time: str | None = None,
+        group: str | None = None,
+        weight: str | None = None,
+        id: str | None = None,
+        kinds: Mapping[str, str] | None = None,
+        classes: tuple[Any, ...] | list[Any] | None = None,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.time = time
+        self.group = group
+        self.weight = weight
+        self.id = id
+        self.kinds = dict(kinds or {})
+        self.classes = tuple(classes or ())
+
+    def load(self) -> Dataset:
+        """Read, check and type the rows."""
+        frame = self._frame()
+        notices: list[str] = []
+        frame = self._labelled(frame, notices)
+        target, classes = _target(frame[self.target], self.target, self.kinds.get(self.target), self.classes)
+        columns, typed = self._features(frame, notices)
+        return Dataset(
+            schema=Schema(columns),
+            columns=typed,
+            target=target,
+            classes=classes,
+            ids=self._ids(frame),
+            time=self._time(frame),
+            group=None if self.group is None else pd.factorize(frame[self.group])[0].astype(np.int64),
+            weight=self._weights(frame),
+            notices=tuple(notices),
+        )
+
+    def _frame(self) -> pd.DataFrame:
+        frame = read_frame(self.source() if callable(self.source) else self.source)
+        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+        doubled = frame.columns[frame.columns.duplicated()].unique().tolist()
+        if doubled:
+            raise DataError(f"the table has more than one column named {', '.join(doubled)}; expected unique names")
+        if frame.empty:
+            raise DataError(f"the table is empty ({len(frame)} rows, {len(frame.columns)} columns); expected rows")
+        named = {"target": self.target, "time": self.time, "group": self.group, "weight": self.weight, "id": self.id}
+        named |= {f"kinds[{name!r}]": name for name in self.kinds}
+        for role, name in named.items():
+            if name is not None and name not in frame.columns:
+                raise DataError(
+                    f"{role}: the table has no column {name!r}; its {len(frame.columns)} columns are "
+                    f"{_listed(list(frame.columns))}"
+                )
+        for name, kind in self.kinds.items():
+            if kind not in (*KINDS, "drop"):
+                raise DataError(f"kinds[{name!r}] is {kind!r}; expected one of {', '.join((*KINDS, 'drop'))}")
+        return frame
+
+    def _labelled(self, frame: pd.DataFrame, notices: list[str]) -> pd.DataFrame:
+        absent = frame[self.target].isna()
+        if absent.all():
+            raise DataError(f"target {self.target!r} is missing in every row; expected a value to learn from")
+        if absent.any():
+            notices.append(f"{int(absent.sum())} row(s) without a {self.target!r} are left out")
+        return frame[~absent].reset_index(drop=True)
+
+    def _features(
+        self, frame: pd.DataFrame, notices: list[str]
+    ) -> tuple[tuple[Column, ...], dict[str, npt.NDArray[Any]]]:
+        roles = {self.target, self.group, self.weight, self.id}
+        columns, typed = [], {}
+        for name in frame.columns:
+            if name in roles or self.kinds.get(name) == "drop":
+                continue
+            kind = self.kinds.get(name) or infer_kind(frame[name], name)
+            if kind is None:
+                notices.append(f"column {name!r} is empty and left out")
+                continue
+            if kind == "category" and name not in self.kinds and _names_rows(frame[name]):
+                notices.append(
+                    f"column {name!r} has a different text in nearly every row and is left out "
+                    f"(kinds={{{name!r}: 'category'}} keeps it)"
+                )
+                continue
+            columns.append(Column(name, kind))
+            typed[name] = typed_column(frame[name], kind, name)
+        if not columns:
+            raise DataError(f"no column is left to learn from beside the target {self.target!r}; expected at least one")
+        return tuple(columns), typed
+
+    def _ids(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        if self.id is None:
+            return np.arange(len(frame))
+        doubled = frame[self.id].duplicated()
+        if doubled.any():
+            raise DataError(
+                f"id column {self.id!r}: {frame[self.id][doubled].iloc[0]!r} stands in more than one row; expected "
+                "unique ids (group= is for rows that belong together)"
+            )
+        return typed_column(frame[self.id], "category", self.id)
+
+    def _time(self, frame: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+        if self.time is None:
+            return None
+        kind = infer_kind(frame[self.time], self.time)
+        if kind not in ("date", "number"):
+            raise DataError(f"time column {self.time!r} holds {kind or 'nothing'}; expected dates or numbers")
+        time = typed_column(frame[self.time], kind, self.time)
+        if np.isnan(time).any():
+            raise DataError(
+                f"time column {self.time!r} is missing in {int(np.isnan(time).sum())} row(s); fill or drop them"
+            )
+        return time
+
+    def _weights(self, frame: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+        if self.weight is None:
+            return None
+        weight = typed_column(frame[self.weight], "number", self.weight)
+        if np.isnan(weight).any() or (weight < 0).any() or not weight.sum() > 0:
+            raise DataError(f"weight column {self.weight!r} must hold non-negative numbers, none missing, not all zero")
+        return weight
+
+
+def read_frame(source: Any) -> pd.DataFrame:
+    """A DataFrame from a DataFrame, or from the path of a CSV or Parquet file."""
+    if isinstance(source, pd.DataFrame):
+        return source
+    if not isinstance(source, (str, Path)):
+        raise DataError(
+            f"the source is a {type(source).__name__}; expected a path, a DataFrame or a function that returns one"
+        )
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"there is no file {str(path)!r}; expected a CSV or Parquet file (relative to {Path.cwd()})")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return pd.read_parquet(path)
+    try:
+        return pd.read_csv(path, na_values=sorted(GAPS), keep_default_na=False, low_memory=False)
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{str(path)!r} is empty; expected a header line and rows") from None
+    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise DataError(f"{str(path)!r} could not be read as CSV: {error}; expected UTF-8 text with a header") from None
+
+
+def infer_kind(column: pd.Series[Any], name: str) -> str | None:
+    """The kind of a raw column, or None if it holds nothing.
+
+    Raises:
+        DataError: the values are of mixed types.
+    """
+    present = column.dropna()
+    if present.empty:
+        return None
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return "category"
+    if pd.api.types.is_bool_dtype(present):
+        return "boolean"
+    if pd.api.types.is_numeric_dtype(column):
+        return "number"
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return "date"
+    return _kind_of_objects(present, name)
+
+
+def _kind_of_objects(present: pd.Series[Any], name: str) -> str:
+    kinds = present.map(_value_kind)
+    counts = kinds.value_counts()
+    if len(counts) > 1:
+        examples = {kind: present[kinds == kind].iloc[0] for kind in counts.index}
+        told = ", ".join(f"{counts[kind]} {kind} value(s) such as {examples[kind]!r}" for kind in counts.index)
+        raise DataError(
+            f"column {name!r} mixes types: {told}; expected one type. Clean the odd values, make them missing, or say "
+            f"kinds={{{name!r}: 'category'}} to take every value as a text"
+        )
+    kind = counts.index[0]
+    if kind != "text":
+        return str(kind)
+    if not pd.to_numeric(present, errors="coerce").isna().all():
+        _refuse_mixed_text(present, name)
+        return "category"
+    return "date" if _are_dates(present) else "category"
+
+
+def _value_kind(value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)):
+        return "boolean"
+    if isinstance(value, (int, float, np.number)):
+        return "number"
+    if isinstance(value, str):
+        return "text"
+    if hasattr(value, "year") and hasattr(value, "month"):
+        return "date"
+    return "number" if type(value).__name__ == "Decimal" else type(value).__name__
+
+
+def _refuse_mixed_text(present: pd.Series[Any], name: str) -> None:
+    """Text that is mostly numbers was meant as numbers: a few odd values would turn all of it into categories."""
+    odd = present[pd.to_numeric(present, errors="coerce").isna()]
+    if 0 < len(odd) < len(present) / 2:
+        raise DataError(
+            f"column {name!r} mixes types: {len(present) - len(odd)} of its values are numbers and {len(odd)} are "
+            f"not, such as {odd.iloc[0]!r} in row {odd.index[0]}; expected one type. Clean the odd values, make them "
+            f"missing, or say kinds={{{name!r}: 'category'}} to take every value as a text"
+        )
+
+
+def _are_dates(present: pd.Series[Any]) -> bool:
+    sample = present.iloc[:: max(1, len(present) // 200)]
+    if not sample.str.match(r"^\s*\d{4}[-/]\d{2}[-/]\d{2}([ T]\d{2}:\d{2}|\s*$)").all():
+        return False
+    try:
+        typed_column(present, "date", str(present.name))
+    except DataError:
+        return False
+    return True
+
+
+def _names_rows(column: pd.Series[Any]) -> bool:
+    return len(column) > MOST_CLASSES and column.nunique() > ID_SHARE * len(column)
+
+
+def _target(
+    column: pd.Series[Any], name: str, kind: str | None, classes: tuple[Any, ...]
+) -> tuple[npt.NDArray[np.float64], tuple[Any, ...]]:
+    kind = kind or infer_kind(column, name)
+    if column.nunique() == 1:
+        raise DataError(f"target {name!r} is {column.iloc[0]!r} in every row; expected at least two different values")
+    whole = kind == "number" and bool((typed_column(column, "number", name) % 1 == 0).all())
+    few = column.nunique() == 2 or (whole and column.nunique() <= MOST_CLASSES)
+    asked = name and (classes or kind in ("category", "boolean"))
+    if kind == "date":
+        raise DataError(f"target {name!r} holds dates; expected numbers or classes (turn it into a number of days)")
+    if not asked and not few:
+        return typed_column(column, "number", name), ()
+    return _classes(column, name, classes)
+
+
+def _classes(
+    column: pd.Series[Any], name: str, classes: tuple[Any, ...]
+) -> tuple[npt.NDArray[np.float64], tuple[Any, ...]]:
+    values = [_plain(value) for value in column]
+    found = sorted(set(values), key=lambda value: (str(type(value)), value))
+    if classes and set(classes) != set(found):
+        raise DataError(f"classes={classes!r}, but target {name!r} holds {_listed(found)}; expected each exactly once")
+    if len(found) > len(values) / 2 and len(found) > 2:
+        raise DataError(
+            f"target {name!r} has {len(found)} different texts in {len(values)} rows; expected a number to predict, or "
+            "classes with several rows each"
+        )
+    order = {value: position for position, value in enumerate(classes or found)}
+    return np.array([order[value] for value in values], dtype=np.float64), tuple(classes or found)
+
+
+def _plain(value: Any) -> Any:
+    """A class as JSON can hold it: a text, an int or a bool."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, float, np.number)) and not is_missing(value) and float(value).is_integer():
+        return int(value)
+    return float(value) if isinstance(value, (float, np.floating)) else category_text(value)
+
+
+def _listed(names: list[Any], most: int = 12) -> str:
+    shown = ", ".join(str(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,166 @@
+"""What a driver is: something that proposes values, as an Optuna sampler without state of its own.
+
+All that a driver may know is the history in the study. So a search that was interrupted goes on as if it had not been,
+and any driver continues any other's search.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from tunekit.errors import StudyError
+from tunekit.trial import derive_seed
+
+
+class Driver(ABC):
+    """Proposes values.
+
+    Attributes:
+        name: as on the command line, such as "optuna:tpe".
+    """
+
+    name: str
+
+    @abstractmethod
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """A fresh sampler for one proposal, seeded."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class Optuna(Driver):
+    """Optuna's samplers.
+
+    Args:
+        algorithm: "tpe" (multivariate, Bergstra 2011, Falkner 2018) or "random".
+    """
+
+    algorithm: str = "tpe"
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ("tpe", "random"):
+            raise StudyError(f"Optuna({self.algorithm!r}) is unknown; expected 'tpe' or 'random'")
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The name on the command line."""
+        return f"optuna:{self.algorithm}"
+
+    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        """See `Driver.sampler`."""
+        if self.algorithm == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True)
+
+
+STARTUP_TRIALS = 6
+"""Random proposals before TPE models the history: fewer than Optuna's 10, since a family may see some 20 trials."""
+
+
+class Random(Optuna):
+    """Independent random proposals: the same ones in any order and on any number of workers."""
+
+    def __init__(self) -> None:
+        super().__init__("random")
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The name on the command line."""
+        return "random"
+
+
+DRIVERS: dict[str, Driver] = {"random": Random(), "optuna:tpe": Optuna("tpe"), "optuna:random": Optuna("random")}
+"""Every driver by its name on the command line."""
+
+
+def find_driver(name: str | Driver) -> Driver:
+    """The driver of a name; a driver is returned as it is.
+
+    >>> find_driver("optuna:tpe").name
+    'optuna:tpe'
+    """
+    if isinstance(name, Driver):
+        return name
+    if name not in DRIVERS:
+        raise StudyError(f"driver {name!r} is unknown; expected one of {', '.join(sorted(DRIVERS))}")
+    return DRIVERS[name]
+
+
+class ProposalSampler(optuna.samplers.BaseSampler):
+    """The sampler of one family's study: planned values where a trial has a plan, else a driver's own for that trial.
+
+    Each trial gets a fresh sampler of the driver, seeded by the study's seed, the family and the trial's index. So
+    proposals depend neither on when they are asked for nor on which others were asked for in this process.
+
+    A plan is the trial's user attribute "plan": {"defaults": True}, {"values": {name: value}} or, for a trial that is
+    run again, {"params": {key: value as stored}}.
+
+    Args:
+        driver: proposes what no plan says.
+        seed: the study's.
+        family: the family's name.
+    """
+
+    def __init__(self, driver: Driver, seed: int, family: str) -> None:
+        self._driver = driver
+        self._seed = seed
+        self._family = family
+        self._samplers: dict[int, optuna.samplers.BaseSampler] = {}
+        self.planned: dict[str, Any] = {}
+        """Key to stored value of what the plan says for the dimension being asked for; set by the one who asks."""
+
+    def _of(self, trial: optuna.trial.FrozenTrial) -> optuna.samplers.BaseSampler:
+        if trial.number not in self._samplers:
+            seed = derive_seed(self._seed, "proposal", self._family, trial.number)
+            self._samplers[trial.number] = self._driver.sampler(seed)
+        return self._samplers[trial.number]
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        """What is proposed jointly: nothing for a planned trial."""
+        if "plan" in trial.user_attrs:
+            return {}
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        """Joint proposals of the driver."""
+        return self._of(trial).sample_relative(study, trial, search_space) if search_space else {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: optuna.distributions.BaseDistribution,
+    ) -> Any:
+        """The planned value, or a proposal of the driver."""
+        if param_name in self.planned:
+            return self.planned[param_name]
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        """Let the driver see the trial start."""
+        self._of(trial).before_trial(study, trial)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        state: optuna.trial.TrialState,
+        values: Any,
+    ) -> None:
+        """Let the driver see the trial end, and forget its sampler."""
+        self._of(trial).after_trial(study, trial, state, values)
+        self._samplers.pop(trial.number, None)

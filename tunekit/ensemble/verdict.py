@@ -1,0 +1,129 @@
+"""The final judgement, on rows that nothing touched: is the blend worth it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.ensemble.selection import Predictions
+from tunekit.errors import MetricError
+from tunekit.metrics import Metric
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Scores on the test rows.
+
+    Args:
+        blend: the blend's score.
+        interval: its 95% bootstrap interval over the test rows.
+        single: the best single candidate's score.
+        baseline: the baseline's score, or None without one.
+        gain: how much better the blend is than the single, in the metric's unit; positive is better.
+        gain_interval: its 95% interval, both scored on the same resampled rows.
+        verdict: in words.
+    """
+
+    blend: float
+    interval: tuple[float, float]
+    single: float
+    baseline: float | None
+    gain: float
+    gain_interval: tuple[float, float]
+    verdict: str
+
+
+def judge(
+    metric: Metric,
+    target: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64] | None,
+    predictions: dict[str, Predictions],
+    names: dict[str, str],
+    seed: int,
+) -> Judgement:
+    """Score on the test rows with paired bootstrap intervals (Efron 1979).
+
+    Args:
+        metric: of the study.
+        target: (n,) of the test rows.
+        weight: (n,) or None.
+        predictions: "blend", "single" and, if there is one, "baseline": (n, outputs) each.
+        names: how to call "single" in words, and "members" (how many the blend has).
+        seed: of the resampling.
+    """
+    scores = {name: metric.score(target, one, weight) for name, one in predictions.items()}
+    resampled = _resample(metric, target, weight, predictions, seed)
+    sign = -1.0 if metric.direction == "minimize" else 1.0
+    gains = sign * (resampled["blend"] - resampled["single"])
+    gain = sign * (scores["blend"] - scores["single"])
+    gain_interval = _interval(gains)
+    beaten = None if "baseline" not in resampled else _interval(sign * (resampled["blend"] - resampled["baseline"]))
+    return Judgement(
+        blend=scores["blend"],
+        interval=_interval(resampled["blend"]),
+        single=scores["single"],
+        baseline=scores.get("baseline"),
+        gain=gain,
+        gain_interval=gain_interval,
+        verdict=_verdict(gain, gain_interval, beaten, scores, names, metric),
+    )
+
+
+def _resample(
+    metric: Metric,
+    target: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64] | None,
+    predictions: dict[str, Predictions],
+    seed: int,
+) -> dict[str, npt.NDArray[np.float64]]:
+    random = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {name: [] for name in predictions}
+    for _ in range(RESAMPLES):
+        rows = random.integers(0, len(target), len(target))
+        drawn = None if weight is None else weight[rows]
+        try:
+            scores = {name: metric.score(target[rows], one[rows], drawn) for name, one in predictions.items()}
+        except MetricError:  # a sample without one of the classes
+            continue
+        for name, score in scores.items():
+            found[name].append(score)
+    return {name: np.array(scores) for name, scores in found.items()}
+
+
+def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    if not len(values):
+        return (float("nan"), float("nan"))
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _verdict(
+    gain: float,
+    gain_interval: tuple[float, float],
+    beaten: tuple[float, float] | None,
+    scores: dict[str, float],
+    names: dict[str, str],
+    metric: Metric,
+) -> str:
+    unit, single = metric.name, names["single"]
+    if beaten is not None and not beaten[0] > 0:
+        return (
+            f"No model is reliably better than the baseline ({unit} {scores['blend']:.5g} against "
+            f"{scores['baseline']:.5g}): the columns may say little about the target."
+        )
+    if names["members"] == "1":
+        return f"One model is enough: nothing improves {single} out of fold."
+    share = abs(gain) / abs(scores["single"]) if scores["single"] else float("nan")
+    told = f"{unit} {scores['blend']:.5g} against {scores['single']:.5g}, {share:.1%} "
+    if gain_interval[0] > 0:
+        return f"The blend is worth it: {told}better than {single}, and the 95% interval of the gain is above zero."
+    if gain > 0:
+        return f"The blend is probably worth it: {told}better than {single}, but the gain's 95% interval includes zero."
+    if gain_interval[1] < 0:
+        return f"The blend is not worth it: {told}worse than {single}; use that one alone."
+    return f"The blend is not better than {single} on these rows: {told}worse, within noise; the single is simpler."

@@ -1,0 +1,130 @@
+"""The whole blend as one ONNX graph: raw columns in, predictions out.
+
+Everything is float64, but what the models themselves do in float32: nets, and the features that trees compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from tunekit.data.preparation import Preparation
+from tunekit.errors import ExportError
+from tunekit.export.features import Encoding, Prepared
+from tunekit.export.graph import ROWS, Graph, Value
+from tunekit.export.plan import BlendPlan, Member
+from tunekit.export.trees import add_trees, bare_base
+from tunekit.families.base import load_facts
+from tunekit.families.tree_arrays import TreeArrays
+
+NetConverter = Callable[[int], list[onnx.ModelProto]]
+"""Called with a member's position in the blend; returns its nets as ONNX models, one per fold."""
+
+_KINDS = ("constant", "linear", "trees", "keras")
+
+
+def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Build the graph.
+
+    Args:
+        plan: the blend.
+        convert_nets: called once for each member that is a net.
+
+    Returns:
+        The model; and the names of its outputs "prediction", (rows, outputs), and "members", (rows, members, outputs).
+
+    Raises:
+        ExportError: a member's files are absent, or hold something that can't be exported.
+    """
+    types = [(column.name, "string" if column.kind == "category" else "double") for column in plan.schema.columns]
+    graph = Graph(types)
+    encoding = Encoding(graph, plan.schema)
+    axis = graph.constant(np.array([1], dtype=np.int64))
+    members = []
+    for position, member in enumerate(plan.members):
+        folds = list(_folds(encoding, plan, member, partial(convert_nets, position)))
+        total = folds[0] if len(folds) == 1 else graph.node("Sum", *folds)
+        mean = (Value(graph, total) / float(len(folds))).name
+        members.append(graph.node("Unsqueeze", mean, axis))
+    together = graph.concat(members, axis=1)
+    weighted = Value(graph, together) * Value(graph, graph.constant(plan.weights[:, None]))
+    blend = graph.node("ReduceSum", weighted.name, axis, keepdims=0)
+    names = {
+        "prediction": graph.output("prediction", blend, [ROWS, plan.outputs]),
+        "members": graph.output("members", together, [ROWS, len(members), plan.outputs]),
+    }
+    return graph.model(plan.name), names
+
+
+def _folds(
+    encoding: Encoding, plan: BlendPlan, member: Member, convert: Callable[[], list[onnx.ModelProto]]
+) -> Iterator[str]:
+    """Each fold's prediction, (rows, outputs)."""
+    nets: list[onnx.ModelProto] | None = None
+    for fold in range(member.folds):
+        folder = member.fold(fold)
+        try:
+            facts = load_facts(folder)
+            prepared = encoding.prepared(Preparation.from_arrays(_arrays(folder / "preparation.npz")))
+            arrays = {} if facts["kind"] == "keras" else _arrays(folder / "model.npz")
+        except (OSError, ValueError, KeyError) as error:
+            raise ExportError(
+                f"member {member.label!r}: the files of fold {fold} can't be read: {error}; expected model.json, "
+                "preparation.npz and the model as the search wrote them: run the search again"
+            ) from error
+        if facts["kind"] == "keras":
+            nets = nets or convert()
+            if len(nets) != member.folds:
+                raise ExportError(
+                    f"member {member.label!r} has {member.folds} folds, but {len(nets)} nets were converted"
+                )
+            yield _net(prepared, facts, nets[fold], plan)
+        else:
+            yield _model(prepared, facts, arrays, member)
+
+
+def _model(prepared: Prepared, facts: dict[str, Any], arrays: dict[str, Any], member: Member) -> str:
+    graph = prepared.graph
+    if facts["kind"] == "constant":
+        return prepared.encoding.repeated(np.asarray(arrays["value"], dtype=np.float64))
+    if facts["kind"] == "linear":
+        raw = Value(graph, prepared.weighed(arrays["weights"])) + Value(graph, graph.constant(arrays["bias"]))
+        return _linked(graph, raw.name, facts["link"])
+    if facts["kind"] == "trees":
+        trees = TreeArrays.from_arrays(arrays)
+        raw_trees = add_trees(graph, prepared.features(facts["layout"]), trees)
+        return _linked(graph, raw_trees or prepared.encoding.repeated(bare_base(trees)), trees.link)
+    raise ExportError(f"member {member.label!r} is of kind {facts['kind']!r}; expected one of {', '.join(_KINDS)}")
+
+
+def _net(prepared: Prepared, facts: dict[str, Any], net: onnx.ModelProto, plan: BlendPlan) -> str:
+    """One net: for regression in the target's units, for two classes the probability of the second."""
+    graph = prepared.graph
+    bindings = {}
+    for given in net.graph.input:
+        value = prepared.group(given.name) if facts["layout"] == "columns" else prepared.features(facts["layout"])
+        bindings[given.name] = graph.cast(value, given.type.tensor_type.elem_type)
+    output = graph.cast(graph.splice(net, bindings)[0], "double")
+    if plan.task == "binary" and facts.get("columns", 1) == 2:
+        output = graph.node("Gather", output, graph.constant(np.array([1], dtype=np.int64)), axis=1)
+    if plan.task == "regression":
+        scaled = Value(graph, output) * prepared.preparation.target_scale
+        output = (scaled + prepared.preparation.target_center).name
+    return output
+
+
+def _linked(graph: Graph, raw: str, link: str) -> str:
+    if link == "identity":
+        return raw
+    return graph.node("Sigmoid", raw) if link == "sigmoid" else graph.node("Softmax", raw, axis=1)
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    with np.load(path, allow_pickle=False) as loaded:
+        return dict(loaded)

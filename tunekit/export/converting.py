@@ -1,0 +1,47 @@
+"""Converts a trial's nets to ONNX, in a process that has TensorFlow."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import onnx
+
+from tunekit.export.nets import nets_to_onnx
+from tunekit.families import NetFamily
+from tunekit.families.base import load_facts
+from tunekit.space import Value
+from tunekit.training.nets import rebuild
+
+NET = "net.onnx"
+
+
+def convert_trial(
+    channel: Connection,
+    family: NetFamily,
+    values: dict[str, Value],
+    folders: list[Path],
+    shape: tuple[str, int, tuple[int, ...]],
+    rows: int,
+) -> None:
+    """Write `net.onnx` into each fold's folder, then send None, or the reason why that failed.
+
+    Args:
+        channel: takes the answer.
+        family: of the trial.
+        values: the trial's.
+        folders: of its folds.
+        shape: task, outputs and cardinalities.
+        rows: training rows.
+    """
+    try:
+        models: Iterator[object] = (rebuild(family, values, folder, shape, rows) for folder in folders)
+        layout = load_facts(folders[0])["layout"]
+        for folder, model in zip(folders, nets_to_onnx(models, layout), strict=True):
+            onnx.save(model, folder / NET)
+        channel.send(None)
+    except Exception as error:
+        traceback.print_exc()
+        channel.send(f"{type(error).__name__}: {error}")

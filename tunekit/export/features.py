@@ -1,0 +1,216 @@
+"""Raw columns to features, as graph nodes: what `Schema.encode` and `Preparation.apply` do in numpy.
+
+Columns are encoded once. What a fold learnt is applied once per fold, however many members share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.data.preparation import CLIP, Preparation
+from tunekit.data.schema import CALENDAR, MISSING, Column, Schema, calendar
+from tunekit.errors import ExportError
+from tunekit.export.graph import Graph, Value
+
+
+class Encoding:
+    """The raw columns of a graph, encoded as `Encoded`: made when first asked for.
+
+    Args:
+        graph: has one input per column of the schema.
+        schema: with levels.
+    """
+
+    def __init__(self, graph: Graph, schema: Schema) -> None:
+        self.graph = graph
+        self.schema = schema
+        self._prepared: dict[str, Prepared] = {}
+
+    @cached_property
+    def numbers(self) -> str:
+        """Float64 (n, D), NaN where missing."""
+        dates = [column for column in self.schema.numeric if column.kind == "date"]
+        plain = [column for column in self.schema.numeric if column.kind != "date"]
+        blocks = [self._stacked(plain)] if plain else []
+        if dates:
+            parts = calendar(Value(self.graph, self._stacked(dates)), Value.floor)
+            blocks += [part.name for part in parts]  # each (dates, n)
+        stacked = self.graph.concat(blocks, axis=0)
+        if dates:
+            made = [(column, "") for column in plain] + [(column, part) for part in CALENDAR for column in dates]
+            wanted = [
+                (column, part)
+                for column in self.schema.numeric
+                for part in (CALENDAR if column.kind == "date" else ("",))
+            ]
+            order = np.array([made.index(feature) for feature in wanted], dtype=np.int64)
+            stacked = self.graph.node("Gather", stacked, self.graph.constant(order), axis=0)
+        return self.graph.node("Transpose", stacked, perm=[1, 0])
+
+    @cached_property
+    def codes(self) -> str:
+        """Int64 (n, C): 0 missing, 1..L the levels, L + 1 any other text."""
+        encoded = []
+        for column in self.schema.categorical:
+            encoded.append(
+                self.graph.node(
+                    "LabelEncoder",
+                    column.name,
+                    domain="ai.onnx.ml",
+                    keys_strings=["", *column.levels],
+                    values_int64s=[MISSING, *range(1, len(column.levels) + 1)],
+                    default_int64=len(column.levels) + 1,
+                )
+            )
+        return self.graph.node("Transpose", self._rows(encoded), perm=[1, 0])
+
+    @cached_property
+    def places(self) -> str:
+        """Int64 (n, C): where each code stands in a table of all columns' codes, one column after the other."""
+        offsets = np.cumsum([0, *self.schema.cardinalities])[:-1].astype(np.int64)
+        return self.graph.node("Add", self.codes, self.graph.constant(offsets))
+
+    def prepared(self, preparation: Preparation) -> Prepared:
+        """What a fold makes of the columns; folds that learnt the same share the nodes."""
+        digest = hashlib.sha256()
+        for name, array in preparation.to_arrays().items():
+            digest.update(name.encode() + array.tobytes())
+        return self._prepared.setdefault(digest.hexdigest(), Prepared(self, preparation))
+
+    def repeated(self, row: npt.NDArray[np.float64]) -> str:
+        """The same row of values, (outputs,), for every row of the table."""
+        count = self.graph.node("Shape", self.schema.columns[0].name)
+        shape = self.graph.concat([count, self.graph.constant(np.array([len(row)], dtype=np.int64))], axis=0)
+        return self.graph.node("Expand", self.graph.constant(row[None, :]), shape)
+
+    def _stacked(self, columns: list[Column]) -> str:
+        return self._rows([column.name for column in columns])
+
+    def _rows(self, values: list[str]) -> str:
+        """Rank-1 values as the rows of a matrix."""
+        shape = self.graph.constant(np.array([len(values), -1], dtype=np.int64))
+        return self.graph.node("Reshape", self.graph.concat(values, axis=0), shape)
+
+
+class Prepared:
+    """One fold's preparation as graph nodes, layout by layout, each made when first asked for.
+
+    Args:
+        encoding: the raw columns, encoded.
+        preparation: what the fold learnt.
+    """
+
+    def __init__(self, encoding: Encoding, preparation: Preparation) -> None:
+        self.encoding = encoding
+        self.graph = encoding.graph
+        self.preparation = preparation
+
+    def features(self, layout: str) -> str:
+        """Float32 (n, F): one of the layouts of one matrix, "flat", "ordinal" or "native"."""
+        if layout == "flat":
+            return self.flat
+        if layout == "ordinal":
+            return self.ordinal
+        if layout == "native":
+            return self.native
+        raise ExportError(f"layout {layout!r} is no matrix of features; expected 'flat', 'ordinal' or 'native'")
+
+    def group(self, name: str) -> str:
+        """One of the arrays of layout "columns": "numbers" or "codes"."""
+        value = {"numbers": self.numbers, "codes": self.codes}.get(name)
+        if value is None:
+            raise ExportError(f"a net reads {name!r}, which the table doesn't have; expected 'numbers' or 'codes'")
+        return value
+
+    @cached_property
+    def numbers(self) -> str | None:
+        """Float32 (n, D + M): scaled numbers and gap indicators; None if the table has no numbers."""
+        if not len(self.preparation.center):
+            return None
+        graph, raw = self.graph, Value(self.graph, self.encoding.numbers)
+        center, factor = graph.constant(self.preparation.center), graph.constant(self.preparation.factor)
+        scaled = (raw - Value(graph, center)) * Value(graph, factor)
+        ratio = scaled / CLIP
+        bound = Value(graph, graph.node("Sqrt", (ratio * ratio + 1.0).name))
+        clipped = (scaled / bound).name
+        missing = graph.node("IsNaN", clipped)
+        parts = [graph.node("Where", missing, graph.constant(np.float64(0.0)), clipped)]
+        if len(self.preparation.gaps):
+            gaps = graph.node("Gather", raw.name, graph.constant(self.preparation.gaps), axis=1)
+            parts.append(graph.cast(graph.node("IsNaN", gaps), "double"))
+        return graph.cast(graph.concat(parts, axis=1), "float")
+
+    @cached_property
+    def codes(self) -> str | None:
+        """Int64 (n, C): codes, with unseen and rare levels as one; None if the table has no categories."""
+        return self._looked_up(self.preparation.lookup.astype(np.int64))
+
+    @cached_property
+    def ordinal(self) -> str:
+        """Layout "ordinal"."""
+        return self._joined(self.numbers, self._looked_up(self.preparation.lookup.astype(np.float32)))
+
+    @cached_property
+    def native(self) -> str:
+        """Layout "native"."""
+        numbers = None
+        if len(self.preparation.center):
+            numbers = self.graph.cast(self.encoding.numbers, "float")
+        lookup = self.preparation.lookup
+        column, code = self._columns_and_codes()
+        unseen = np.asarray(self.encoding.schema.cardinalities, dtype=np.int64)[column] - 1
+        nothing = (lookup == unseen) | (code == MISSING)
+        return self._joined(numbers, self._looked_up(np.where(nothing, np.nan, code).astype(np.float32)))
+
+    @cached_property
+    def flat(self) -> str:
+        """Layout "flat"."""
+        pairs = self.preparation.hot
+        hot = None
+        if len(pairs) and self.codes is not None:
+            chosen = self.graph.node("Gather", self.codes, self.graph.constant(pairs[:, 0]), axis=1)
+            equal = self.graph.node("Equal", chosen, self.graph.constant(pairs[:, 1]))
+            hot = self.graph.cast(equal, "float")
+        return self._joined(self.numbers, hot)
+
+    def weighed(self, weights: npt.NDArray[np.float64]) -> str:
+        """Float64 (n, outputs): layout "flat" times weights (F, outputs), without building its 0/1 columns."""
+        width = len(self.preparation.center) + len(self.preparation.gaps)
+        terms = []
+        if self.numbers is not None:
+            numbers = self.graph.cast(self.numbers, "double")
+            terms.append(self.graph.node("MatMul", numbers, self.graph.constant(weights[:width])))
+        pairs = self.preparation.hot
+        if len(pairs):
+            place = self.preparation.offsets[pairs[:, 0]] + pairs[:, 1]
+            table = np.zeros((len(self.preparation.lookup), weights.shape[1]))
+            table[place] = weights[width:]  # an unknown level's row stays 0: it has no 0/1 column
+            column, _ = self._columns_and_codes()
+            table = table[self.preparation.offsets[column] + self.preparation.lookup]
+            looked_up = self._looked_up(table)
+            if looked_up is not None:
+                axes = self.graph.constant(np.array([1], dtype=np.int64))
+                terms.append(self.graph.node("ReduceSum", looked_up, axes, keepdims=0))
+        if not terms:
+            return self.encoding.repeated(np.zeros(weights.shape[1]))
+        return terms[0] if len(terms) == 1 else self.graph.node("Sum", *terms)
+
+    def _looked_up(self, table: npt.NDArray[np.generic]) -> str | None:
+        """Rows of a table with one row for each (column, storage code)."""
+        if not len(self.preparation.offsets):
+            return None
+        return self.graph.node("Gather", self.graph.constant(table), self.encoding.places, axis=0)
+
+    def _columns_and_codes(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The column and the code that each entry of `lookup` stands for."""
+        cardinalities = self.encoding.schema.cardinalities
+        column = np.repeat(np.arange(len(cardinalities)), cardinalities)
+        code = np.arange(len(column)) - self.preparation.offsets[column]
+        return column, code
+
+    def _joined(self, *parts: str | None) -> str:
+        return self.graph.concat([part for part in parts if part is not None], axis=1)

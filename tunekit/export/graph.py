@@ -1,0 +1,159 @@
+"""Builds an ONNX graph node by node, with arithmetic on its values.
+
+Values are named as they are made; constants that are equal are stored once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import compose, helper, numpy_helper
+
+from tunekit.errors import ExportError
+
+OPSETS = {"": 21, "ai.onnx.ml": 5}
+"""What the graphs are written for: onnxruntime 1.23 and later run it; TreeEnsemble needs version 5."""
+
+IR_VERSION = 10
+
+ROWS = "rows"
+"""Name of the dynamic dimension: the number of rows."""
+
+TYPES = {
+    "double": onnx.TensorProto.DOUBLE,
+    "float": onnx.TensorProto.FLOAT,
+    "int32": onnx.TensorProto.INT32,
+    "int64": onnx.TensorProto.INT64,
+    "string": onnx.TensorProto.STRING,
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A float64 value of a graph; arithmetic on it adds nodes. Other operations: `Graph.node`."""
+
+    graph: Graph
+    name: str
+
+    def __add__(self, other: Value | float) -> Value:
+        return self._with("Add", other)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self._with("Sub", other)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return self._with("Mul", other)
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self._with("Div", other)
+
+    def floor(self) -> Value:
+        """The largest whole number that is not larger."""
+        return Value(self.graph, self.graph.node("Floor", self.name))
+
+    def _with(self, operation: str, other: Value | float) -> Value:
+        right = other.name if isinstance(other, Value) else self.graph.constant(np.float64(other))
+        return Value(self.graph, self.graph.node(operation, self.name, right))
+
+
+class Graph:
+    """An ONNX graph in the making.
+
+    Args:
+        columns: (name, type) of the rank-1 inputs, one value a row; types as in `TYPES`.
+    """
+
+    def __init__(self, columns: Sequence[tuple[str, str]]) -> None:
+        self._taken = {name for name, _ in columns}
+        if len(self._taken) < len(columns) or "" in self._taken:
+            raise ExportError("the columns need names, each its own, to be inputs of a graph; rename them in the table")
+        self._inputs = [helper.make_tensor_value_info(name, TYPES[kind], [ROWS]) for name, kind in columns]
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._initializers: list[onnx.TensorProto] = []
+        self._counter = 0
+
+    def node(self, operation: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output, and return the output's name."""
+        output = self.fresh(operation)
+        self.add(helper.make_node(operation, list(inputs), [output], name=output, domain=domain, **attributes))
+        return output
+
+    def add(self, node: onnx.NodeProto) -> None:
+        """Add a node that names its own outputs; take these from `fresh`."""
+        self._nodes.append(node)
+
+    def constant(self, value: npt.ArrayLike) -> str:
+        """Store an array, once however often it is asked for, and return its name."""
+        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+        key = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(array, self.fresh("constant"))
+        return self._constants[key].name
+
+    def cast(self, value: str, kind: str | int) -> str:
+        """Convert a value to one of `TYPES`, or to a type of ONNX by its number."""
+        return self.node("Cast", value, to=TYPES[kind] if isinstance(kind, str) else kind)
+
+    def concat(self, values: Sequence[str], axis: int) -> str:
+        """Join values; a single one stays as it is."""
+        return values[0] if len(values) == 1 else self.node("Concat", *values, axis=axis)
+
+    def splice(self, model: onnx.ModelProto, bindings: Mapping[str, str]) -> list[str]:
+        """Add a whole model.
+
+        Args:
+            model: of the same opset; its names may be any.
+            bindings: its inputs' names, each to the value that it reads.
+
+        Returns:
+            The values that its outputs became.
+        """
+        prefix = self.fresh("net") + "/"
+        spliced = compose.add_prefix(model, prefix)
+        foreign = {node.domain for node in spliced.graph.node} - {"ai.onnx", *OPSETS}
+        versions = {opset.domain: opset.version for opset in model.opset_import}
+        if foreign or versions.get("") != OPSETS[""]:
+            raise ExportError(
+                f"a net came for opset {versions.get('')} with operators of {sorted(foreign) or 'no other'} domain; "
+                f"expected opset {OPSETS['']} and ONNX's own operators, as `net_to_onnx` makes them"
+            )
+        for name, value in bindings.items():
+            self.add(helper.make_node("Identity", [value], [prefix + name], name=prefix + name))
+        self._nodes.extend(spliced.graph.node)
+        self._initializers.extend(spliced.graph.initializer)
+        return [output.name for output in spliced.graph.output]
+
+    def fresh(self, hint: str) -> str:
+        """A name that nothing in the graph has."""
+        while True:
+            self._counter += 1
+            name = f"{hint}.{self._counter}"
+            if name not in self._taken:
+                self._taken.add(name)
+                return name
+
+    def output(self, name: str, value: str, dimensions: Sequence[int | str]) -> str:
+        """Make a float64 value an output, under the given name or, if a column has it, the name with underscores."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        self.add(helper.make_node("Identity", [value], [name], name=name))
+        self._outputs.append(helper.make_tensor_value_info(name, TYPES["double"], list(dimensions)))
+        return name
+
+    def model(self, name: str) -> onnx.ModelProto:
+        """The finished model, checked against ONNX's rules."""
+        initializers = [*self._constants.values(), *self._initializers]
+        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, initializer=initializers)
+        opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="tunekit", ir_version=IR_VERSION)
+        onnx.checker.check_model(model)
+        return model

@@ -1,0 +1,143 @@
+"""The gate: a written bundle must predict what the Python models predict, or it is not kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.bundle import Bundle
+from tunekit.errors import ExportError
+from tunekit.export.plan import BlendPlan
+
+_SINGLE_ROWS = 5
+"""How many rows are also predicted alone, as a server gets them."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a bundle is from the Python models.
+
+    Args:
+        rows: that were compared.
+        difference: the largest of the blend.
+        members: the largest of each member, in order.
+        tolerance: what was allowed.
+    """
+
+    rows: int
+    difference: float
+    members: tuple[float, ...]
+    tolerance: float
+
+
+def check_parity(bundle: Bundle, plan: BlendPlan) -> Parity:
+    """Compare a loaded bundle with the plan's predictions, through the methods that its users call.
+
+    Raises:
+        ExportError: it predicts something else; the message names the member, the row and both values.
+    """
+    rows = as_given(plan)
+    tolerance = tolerance_of(plan)
+    members = np.moveaxis(bundle.predict_members(rows), 1, 0)
+    per_member = np.array([_differences(*pair) for pair in zip(members, plan.check_predictions, strict=True)])
+    _refuse(plan, rows, members, per_member, tolerance)
+    expected = np.tensordot(plan.weights, plan.check_predictions, axes=1)
+    received = _blend(bundle, rows, plan.task)
+    difference = float(_differences(received, expected).max())
+    if difference > tolerance:
+        raise ExportError(
+            f"the blend of the written graph is {difference:.3g} off, though each member is right (tolerance "
+            f"{tolerance:.3g}); this is a fault of tunekit's exporter: please report it"
+        )
+    _check_single_rows(bundle, plan, rows, received, tolerance)
+    return Parity(plan.rows, difference, tuple(float(worst) for worst in per_member.max(axis=1)), tolerance)
+
+
+def tolerance_of(plan: BlendPlan) -> float:
+    """The largest difference that is rounding.
+
+    Nets and XGBoost's sums are float32 on both sides, in another order of additions: a part in 10^7 of what is added,
+    some hundred times over. A wrong operation, a lost category or a missing value gone astray shows far above.
+
+    - A number may differ by 1e-4 of the predictions' standard deviation, which no metric notices, and by 4 units in the
+      last place of float32 of the largest value: XGBoost and Keras return float32, however small the deviation is.
+    - A probability may differ by 5e-5: deep nets with large logits reach 1e-5.
+    """
+    if plan.task != "regression":
+        return 5e-5
+    expected = plan.check_predictions
+    blend = np.tensordot(plan.weights, expected, axes=1)
+    return float(1e-4 * np.std(blend) + 4 * np.finfo(np.float32).eps * np.abs(expected).max())
+
+
+def as_given(plan: BlendPlan) -> dict[str, npt.NDArray[Any]]:
+    """The plan's typed columns as a user would hand them over: dates as dates, not as seconds."""
+    given = {}
+    for column in plan.schema.columns:
+        values = plan.check_columns[column.name]
+        if column.kind == "date":
+            known = np.where(np.isnan(values), 0.0, values)
+            stamps = np.round(known * 1e6).astype(np.int64).astype("datetime64[us]")
+            values = np.where(np.isnan(values), np.datetime64("NaT", "us"), stamps)
+        given[column.name] = values
+    return given
+
+
+def _differences(received: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n,): the largest difference in each row; not-a-number differs from everything."""
+    difference = np.abs(received - expected).max(axis=1)
+    return np.where(np.isnan(difference), np.inf, difference)
+
+
+def _blend(bundle: Bundle, rows: Any, task: str) -> npt.NDArray[np.float64]:
+    if task == "regression":
+        return bundle.predict(rows)[:, None]
+    probabilities = bundle.predict_proba(rows)
+    return probabilities[:, 1:] if task == "binary" else probabilities
+
+
+def _refuse(
+    plan: BlendPlan,
+    rows: dict[str, npt.NDArray[Any]],
+    received: npt.NDArray[np.float64],
+    differences: npt.NDArray[np.float64],
+    tolerance: float,
+) -> None:
+    if differences.max() <= tolerance:
+        return
+    member, row = np.unravel_index(int(differences.argmax()), differences.shape)
+    column = int(np.argmax(np.abs(received[member, row] - plan.check_predictions[member, row])))
+    which = f", class {plan.classes[column]!r}" if plan.task == "multiclass" else ""
+    wrong = int((differences.max(axis=1) > tolerance).sum())
+    raise ExportError(
+        f"the written graph doesn't predict what Python predicts, and no bundle is kept: member "
+        f"{plan.members[member].label!r}, row {row}{which}: received {received[member, row, column]:.9g} from the "
+        f"graph, expected {plan.check_predictions[member, row, column]:.9g} (tolerance {tolerance:.3g}); {wrong} of "
+        f"{len(plan.members)} member(s) differ. Leave that member out of the blend. The row: {_told(rows, int(row))}"
+    )
+
+
+def _told(rows: dict[str, npt.NDArray[Any]], row: int, most: int = 8) -> str:
+    shown = ", ".join(f"{name}={values[row]!s}" for name, values in list(rows.items())[:most])
+    return shown if len(rows) <= most else f"{shown} and {len(rows) - most} more columns"
+
+
+def _check_single_rows(
+    bundle: Bundle,
+    plan: BlendPlan,
+    rows: dict[str, npt.NDArray[Any]],
+    together: npt.NDArray[np.float64],
+    tolerance: float,
+) -> None:
+    """A row alone gives what it gives among others: some operators go wrong only where there is one row."""
+    for row in np.unique(np.linspace(0, plan.rows - 1, _SINGLE_ROWS).astype(int)):
+        alone = _blend(bundle, [{name: values[row] for name, values in rows.items()}], plan.task)
+        difference = float(_differences(alone, together[row : row + 1]).max())
+        if difference > tolerance:
+            raise ExportError(
+                f"row {row} predicted alone is {difference:.3g} off from the same row among others (tolerance "
+                f"{tolerance:.3g}); expected the same: one of the members depends on its batch, and can't be exported"
+            )

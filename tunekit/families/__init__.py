@@ -1,0 +1,33 @@
+"""Families: named factories, each with a search space and strong defaults."""
+
+from tunekit.families.base import Family, Fitted, Fold, Part
+from tunekit.families.baseline import Baseline
+from tunekit.families.boosting import XGBoost
+from tunekit.families.factory import Keras
+from tunekit.families.forest import Forest
+from tunekit.families.linear import Linear
+from tunekit.families.mlp import MLP
+from tunekit.families.nets import NetData, NetFamily
+from tunekit.families.wide_deep import WideDeep
+
+__all__ = [
+    "MLP",
+    "Baseline",
+    "Family",
+    "Fitted",
+    "Fold",
+    "Forest",
+    "Keras",
+    "Linear",
+    "NetData",
+    "NetFamily",
+    "Part",
+    "WideDeep",
+    "XGBoost",
+    "default_families",
+]
+
+
+def default_families() -> list[Family]:
+    """What suits a table, cheap ones first: they need no TensorFlow, which loads meanwhile."""
+    return [Baseline(), Linear(), XGBoost(), Forest(), MLP(), WideDeep()]

@@ -1,0 +1,182 @@
+"""What a family is: a named factory with a search space and strong defaults, and what its fits leave behind.
+
+A fitted model is saved as `model.json` (plain facts: its "kind" and "layout") and `model.npz` (arrays); nets add
+`model.weights.h5`. Nothing is pickled, and the exporter reads these files without the library that trained them.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.data.preparation import Preparation
+from tunekit.data.schema import Encoded
+from tunekit.metrics import Metric
+from tunekit.space import HyperParameters
+
+Predictions = npt.NDArray[np.float64]
+EpochReport = Callable[[int, float, dict[str, float]], bool]
+"""Called after each epoch with (epoch from 1, score at the best epoch so far, logs); True means: not worth more."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one side of a fold: features, target and weights."""
+
+    rows: Encoded
+    target: npt.NDArray[np.float64]
+    weight: npt.NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division into training and validation rows, with what was learnt from the training rows.
+
+    Args:
+        number: position among the folds, from 0.
+        task: "binary", "multiclass" or "regression".
+        outputs: columns of a prediction: 1, or the number of classes for multiclass.
+        cardinalities: codes per category column.
+        metric: what trials are judged by.
+        train: rows to learn from.
+        valid: rows that judge.
+        seed: seeds every random step of this fit.
+        threads: how many the fit may use.
+        last: position in `train` of the latest row by time, or None where the data has no time.
+    """
+
+    number: int
+    task: str
+    outputs: int
+    cardinalities: tuple[int, ...]
+    metric: Metric
+    train: Part
+    valid: Part
+    seed: int
+    threads: int = 1
+    last: int | None = None
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """Fitted on this fold's training rows."""
+        target = self.train.target if self.task == "regression" else None
+        return Preparation.fit(self.train.rows, self.cardinalities, target)
+
+
+class Fitted(ABC):
+    """A trained model of one fold."""
+
+    best_epoch: int | None = None
+    stopped: bool = False
+
+    @abstractmethod
+    def predict(self, rows: Encoded) -> Predictions:
+        """Predictions of shape (n, outputs): values in the target's units, or probabilities."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the model's files into an existing folder."""
+
+
+class Family(ABC):
+    """A named factory with a search space and strong defaults.
+
+    Attributes:
+        name: unique in a study, a word for tables and folders.
+        needs_tensorflow: whether its trials must run in a process with TensorFlow.
+    """
+
+    name: str
+    needs_tensorflow: bool = False
+
+    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+        """Values worth trying right after the defaults.
+
+        Args:
+            task: "binary", "multiclass" or "regression".
+            temporal: whether rows have a time.
+        """
+        del task, temporal
+        return []
+
+    @abstractmethod
+    def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
+        """Train one model.
+
+        Args:
+            hp: asked for every hyperparameter; its defaults are the first trial.
+            fold: rows, target and preparation.
+            report: to be called after each epoch, by families that have epochs.
+        """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+@dataclass
+class ArrayModel(Fitted):
+    """A fitted model that is arrays and a function of them.
+
+    Args:
+        kind: the exporter's word for it: "constant", "linear" or "trees".
+        layout: which layout of `Preparation` it reads.
+        preparation: of the fold.
+        arrays: what `model.npz` holds.
+        facts: what `model.json` holds beside kind and layout.
+        function: predictions of the prepared features.
+    """
+
+    kind: str
+    layout: str
+    preparation: Preparation
+    arrays: dict[str, npt.NDArray[Any]]
+    function: Callable[[npt.NDArray[Any]], Predictions]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def predict(self, rows: Encoded) -> Predictions:
+        """Apply the function to the prepared rows."""
+        return self.function(self.preparation.apply(rows, self.layout)["features"])
+
+    def save(self, folder: Path) -> None:
+        """Write `model.json`, `model.npz` and `preparation.npz`."""
+        save_facts(folder, self.kind, self.layout, self.facts)
+        np.savez_compressed(folder / "model.npz", allow_pickle=False, **self.arrays)
+        np.savez(folder / "preparation.npz", allow_pickle=False, **self.preparation.to_arrays())
+
+
+def save_facts(folder: Path, kind: str, layout: str, facts: dict[str, Any]) -> None:
+    """Write `model.json`."""
+    (folder / "model.json").write_text(json.dumps({"kind": kind, "layout": layout, **facts}, indent=1))
+
+
+def load_facts(folder: Path) -> dict[str, Any]:
+    """Read `model.json`."""
+    facts: dict[str, Any] = json.loads((folder / "model.json").read_text())
+    return facts
+
+
+def link(raw: npt.NDArray[Any], name: str) -> Predictions:
+    """Apply "identity", "sigmoid" or "softmax" to raw outputs of shape (n, outputs)."""
+    raw = np.asarray(raw, dtype=np.float64)
+    if name == "sigmoid":
+        return np.asarray(1.0 / (1.0 + np.exp(-raw)))
+    if name == "softmax":
+        shifted = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    return raw
+
+
+def link_for(task: str) -> str:
+    """The link that turns raw outputs into predictions for a task."""
+    return {"binary": "sigmoid", "multiclass": "softmax", "regression": "identity"}[task]

@@ -1,0 +1,47 @@
+"""Predicts a constant: what any model must beat before it is worth its cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold
+from tunekit.space import HyperParameters
+
+
+class Baseline(Family):
+    """Mean or median of the training target, the shares of its classes, or its last value where rows have a time."""
+
+    name = "baseline"
+
+    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+        """The other strategies."""
+        if task != "regression":
+            return []
+        return [{"strategy": "median"}, *([{"strategy": "last"}] if temporal else [])]
+
+    def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
+        """See `Family.fit`."""
+        del report
+        target, weight = fold.train.target, fold.train.weight
+        if fold.task == "regression":
+            choices = ["mean", "median"] + (["last"] if fold.last is not None else [])
+            strategy = hp.Choice("strategy", choices)
+            constants = {"mean": np.average(target, weights=weight), "median": np.median(target)}
+            if fold.last is not None:
+                constants["last"] = target[fold.last]
+            value = np.array([constants[strategy]])
+        else:
+            hp.Fixed("strategy", "shares")
+            classes = 2 if fold.outputs == 1 else fold.outputs
+            shares = np.bincount(target.astype(int), weights=weight, minlength=classes)
+            shares = shares / shares.sum()
+            value = shares[1:] if fold.outputs == 1 else shares
+        return ArrayModel(
+            "constant",
+            "flat",
+            fold.preparation,
+            {"value": value},
+            lambda features: np.repeat(value[None, :], len(features), axis=0),
+        )

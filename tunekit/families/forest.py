@@ -1,0 +1,55 @@
+"""Random forests and extremely randomised trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions
+from tunekit.families.tree_arrays import from_forest
+from tunekit.space import HyperParameters
+
+
+class Forest(Family):
+    """scikit-learn's forests on scaled numbers with gap indicators and category codes.
+
+    Breiman 2001 (random), Geurts 2006 (extra). Half of the features per split and small leaves do well on tables
+    (Grinsztajn 2022, arXiv 2207.08815, searches around them too).
+    """
+
+    name = "forest"
+
+    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+        """The other kind of forest."""
+        del task, temporal
+        return [{"kind": "random"}]
+
+    def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
+        """See `Family.fit`."""
+        from sklearn import ensemble
+
+        del report
+        kind = hp.Choice("kind", ["extra", "random"])
+        names = {"extra": "ExtraTrees", "random": "RandomForest"}
+        suffix = "Regressor" if fold.task == "regression" else "Classifier"
+        estimator: Any = getattr(ensemble, names[kind] + suffix)(
+            n_estimators=hp.Int("trees", 100, 400, step=100, default=200),
+            max_features=hp.Float("max_features", 0.1, 1.0, default=0.5),
+            min_samples_leaf=hp.Int("min_samples_leaf", 1, 16, sampling="log", default=2),
+            random_state=fold.seed,
+            n_jobs=fold.threads,
+        )
+        features = fold.preparation.apply(fold.train.rows, "ordinal")["features"]
+        target = fold.train.target if fold.task == "regression" else fold.train.target.astype(int)
+        estimator.fit(features, target, sample_weight=fold.train.weight)
+
+        def function(features: npt.NDArray[Any]) -> Predictions:
+            if fold.task == "regression":
+                return np.asarray(estimator.predict(features), dtype=np.float64)[:, None]
+            shares = np.asarray(estimator.predict_proba(features), dtype=np.float64)
+            return shares[:, 1:] if fold.outputs == 1 else shares
+
+        trees = from_forest(estimator, fold.task)
+        return ArrayModel("trees", "ordinal", fold.preparation, trees.to_arrays(), function)

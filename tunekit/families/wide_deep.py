@@ -1,0 +1,74 @@
+"""Wide & Deep learning: a linear model of category crosses and a deep net, trained jointly."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tunekit.families.mlp import adamw, dense_blocks
+from tunekit.families.nets import NetData, NetFamily
+from tunekit.space import HyperParameters
+
+if TYPE_CHECKING:
+    import keras
+
+BUCKETS = 1000
+"""A cross with more combinations than this shares buckets: its combinations are hashed by remainder."""
+
+
+class WideDeep(NetFamily):
+    """A linear part that memorises categories and their crosses, and a deep part that generalises from embeddings.
+
+    Their outputs are added before the activation and trained together (Cheng 2016, arXiv 1606.07792). Crosses
+    are all pairs among the columns with the most levels; how many columns is searched.
+    """
+
+    name = "wide_deep"
+
+    def build(self, hp: HyperParameters, data: NetData) -> keras.Model:
+        """See `NetFamily.build`."""
+        import keras
+
+        inputs, x = data.keras_inputs(embedding=hp.Int("embedding", 2, 16, sampling="log", default=8))
+        named = {tensor.name: tensor for tensor in inputs}
+        penalty = keras.regularizers.L2(hp.Float("wide_l2", 1e-7, 1e-3, sampling="log", default=1e-5))
+        parts = [keras.layers.Dense(data.outputs, name="deep")(dense_blocks(hp, x))]
+        if "numbers" in named:
+            wide = keras.layers.Dense(data.outputs, use_bias=False, kernel_regularizer=penalty, name="wide_numbers")
+            parts.append(wide(named["numbers"]))
+        if "codes" in named:
+            columns = hp.Int("crossed_columns", 0, 10, step=2, default=6)
+            parts.append(wide_part(named["codes"], data, columns, penalty))
+        total = keras.layers.Add()(parts) if len(parts) > 1 else parts[0]
+        activation = {"binary": "sigmoid", "multiclass": "softmax", "regression": "linear"}[data.task]
+        model = keras.Model(inputs, keras.layers.Activation(activation, name="head")(total))
+        model.compile(adamw(hp), loss=data.loss)
+        return model
+
+
+def wide_part(codes: keras.KerasTensor, data: NetData, columns: int, penalty: object) -> keras.KerasTensor:
+    """Sum of one weight per category and one per crossed pair of categories: shape (batch, outputs)."""
+    import keras
+
+    sizes = np.array(data.cardinalities)
+    crossed = sorted(np.argsort(-sizes, kind="stable")[:columns])
+    pairs = np.array(list(combinations(crossed, 2)), dtype=int).reshape(-1, 2)
+    cross_sizes = np.minimum(sizes[pairs[:, 0]] * sizes[pairs[:, 1]], BUCKETS)
+    starts = np.cumsum([0, *sizes, *cross_sizes]).astype("int32")
+    positions = codes + starts[: len(sizes)]
+    if len(pairs):
+        left = keras.ops.take(codes, pairs[:, 0].astype("int32"), axis=1)
+        right = keras.ops.take(codes, pairs[:, 1].astype("int32"), axis=1)
+        combined = left * sizes[pairs[:, 1]].astype("int32") + right
+        hashed = keras.ops.mod(combined, cross_sizes.astype("int32")) + starts[len(sizes) : -1]
+        positions = keras.layers.Concatenate()([positions, hashed])
+    table = keras.layers.Embedding(
+        int(starts[-1]),
+        data.outputs,
+        embeddings_initializer="zeros",
+        embeddings_regularizer=penalty,
+        name="wide_categories",
+    )
+    return keras.ops.sum(table(positions), axis=1)

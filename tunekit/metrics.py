@@ -1,0 +1,197 @@
+"""What trials are judged by: scikit-learn's scorers under their own and their usual short names, or a callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.errors import MetricError
+
+SHORT_NAMES = {
+    "accuracy": "accuracy",
+    "average_precision": "average_precision",
+    "balanced_accuracy": "balanced_accuracy",
+    "brier": "neg_brier_score",
+    "f1": "f1",
+    "f1_macro": "f1_macro",
+    "logloss": "neg_log_loss",
+    "mae": "neg_mean_absolute_error",
+    "mape": "neg_mean_absolute_percentage_error",
+    "mcc": "matthews_corrcoef",
+    "medae": "neg_median_absolute_error",
+    "mse": "neg_mean_squared_error",
+    "r2": "r2",
+    "rmse": "neg_root_mean_squared_error",
+    "rmsle": "neg_root_mean_squared_log_error",
+    "roc_auc": "roc_auc",
+}
+"""Short name to scikit-learn's scorer. A "neg_" scorer is shown in its natural sign, and smaller is better."""
+
+_ONE_CLASS_UNDEFINED = ("roc_auc", "average_precision")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of predictions.
+
+    Args:
+        name: how it is shown.
+        function: `function(y_true, y_pred)`, with `sample_weight=` if rows are weighted, gives a float.
+        direction: "minimize" or "maximize".
+        needs: what `y_pred` is: "value" (numbers), "class" (class positions) or "probability" (of the second class
+            for two classes, else one column per class).
+
+    >>> Metric("worst", lambda y, p: abs(y - p).max(), "minimize").score(np.array([1.0, 2.0]), np.array([[1.5], [2.0]]))
+    0.5
+    """
+
+    name: str
+    function: Callable[..., Any]
+    direction: str
+    needs: str = "value"
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("minimize", "maximize"):
+            raise MetricError(f"direction={self.direction!r}; expected 'minimize' or 'maximize'")
+        if self.needs not in ("value", "class", "probability"):
+            raise MetricError(f"needs={self.needs!r}; expected 'value', 'class' or 'probability'")
+
+    def score(
+        self,
+        target: npt.NDArray[np.float64],
+        predictions: npt.NDArray[np.float64],
+        weight: npt.NDArray[np.float64] | None = None,
+    ) -> float:
+        """Score predictions.
+
+        Args:
+            target: (n,) values or class positions.
+            predictions: (n, outputs) values or probabilities, as families predict them.
+            weight: (n,) row weights or None.
+
+        Raises:
+            MetricError: the metric can't be computed on these rows.
+        """
+        shaped = self._shaped(predictions)
+        weights = {} if weight is None else {"sample_weight": weight}
+        try:
+            return float(self.function(target, shaped, **weights))
+        except (ValueError, TypeError) as error:
+            raise MetricError(f"metric {self.name!r} can't be computed on {len(target)} rows: {error}") from error
+
+    def better(self, one: float, other: float) -> bool:
+        """Whether score `one` is better than `other`."""
+        return one < other if self.direction == "minimize" else one > other
+
+    @property
+    def worst(self) -> float:
+        """A score that every other one beats."""
+        return float("inf") if self.direction == "minimize" else float("-inf")
+
+    def _shaped(self, predictions: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+        single = predictions.shape[1] == 1
+        if self.needs == "class":
+            return (predictions[:, 0] >= 0.5).astype(float) if single else predictions.argmax(axis=1).astype(float)
+        return predictions[:, 0] if single else predictions
+
+
+IMBALANCED = 0.25
+"""Two classes are imbalanced if the rarer one has less than this share of the rows."""
+
+
+def usual_metric(task: str, shares: Sequence[float]) -> tuple[str, str]:
+    """The metric that fits a task when its owner names none, and why.
+
+    Args:
+        task: "binary", "multiclass" or "regression".
+        shares: of the classes among the rows; empty for regression.
+
+    >>> usual_metric("binary", [0.84, 0.16])[0], usual_metric("binary", [0.6, 0.4])[0]
+    ('average_precision', 'roc_auc')
+    """
+    if task == "regression":
+        return "rmse", "a number: large errors count most (mae counts all alike)"
+    if task == "multiclass":
+        return "logloss", "classes: good probabilities are rewarded (accuracy only counts hits)"
+    if min(shares) < IMBALANCED:
+        return "average_precision", f"the rarer class has {min(shares):.0%} of the rows: precision and recall tell more"
+    return "roc_auc", "two balanced classes: how well they are told apart, at any threshold"
+
+
+def find_metric(metric: str | Metric | Callable[..., Any], task: str, outputs: int) -> Metric:
+    """The metric that a study names, fitted to its task.
+
+    Args:
+        metric: a short name, a name of scikit-learn's scorers, a `Metric`, a callable `f(y_true, y_pred)` where smaller
+            is better.
+        task: "binary", "multiclass" or "regression".
+        outputs: columns of a prediction.
+
+    Raises:
+        MetricError: the name is unknown, or the metric does not fit the task.
+
+    >>> find_metric("rmse", "regression", 1).direction
+    'minimize'
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if callable(metric):
+        return Metric(getattr(metric, "__name__", "metric"), metric, "minimize")
+    return _named(metric, task, outputs)
+
+
+def _named(name: str, task: str, outputs: int) -> Metric:
+    from sklearn.metrics import get_scorer, get_scorer_names
+
+    scorer_name = SHORT_NAMES.get(name, name)
+    if scorer_name not in get_scorer_names():
+        raise MetricError(
+            f"metric {name!r} is unknown; expected one of {', '.join(sorted(SHORT_NAMES))}, a name of scikit-learn's "
+            "scorers, a tk.Metric, or a function of (y_true, y_pred)"
+        )
+    scorer: Any = get_scorer(scorer_name)
+    needs = _needs(scorer, task)
+    arguments = dict(scorer._kwargs)
+    if needs == "probability" and outputs > 1:
+        if scorer_name == "roc_auc":
+            arguments["multi_class"] = "ovr"
+        if scorer_name in ("roc_auc", "neg_log_loss"):
+            arguments["labels"] = np.arange(outputs)
+    elif scorer_name == "neg_log_loss":
+        arguments["labels"] = np.arange(2)
+    _check_task(name, scorer_name, task, needs, outputs)
+
+    def function(target: Any, predictions: Any, **more: Any) -> float:
+        if scorer_name in _ONE_CLASS_UNDEFINED and len(np.unique(target)) < 2:
+            raise ValueError("only one class is present; expected rows of every class")
+        return float(scorer._score_func(target, predictions, **arguments, **more))
+
+    return Metric(name, function, "maximize" if scorer._sign > 0 else "minimize", needs)
+
+
+def _needs(scorer: Any, task: str) -> str:
+    if task == "regression":
+        return "value"
+    methods = scorer._response_method
+    methods = (methods,) if isinstance(methods, str) else tuple(methods)
+    return "probability" if any(method != "predict" for method in methods) else "class"
+
+
+def _check_task(name: str, scorer_name: str, task: str, needs: str, outputs: int) -> None:
+    for_numbers = scorer_name.startswith("neg_m") or scorer_name in (
+        "r2",
+        "explained_variance",
+        "neg_root_mean_squared_error",
+        "neg_root_mean_squared_log_error",
+        "d2_absolute_error_score",
+    )
+    if (task == "regression") != for_numbers:
+        fitting = "rmse, mae, r2" if task == "regression" else "roc_auc, average_precision, logloss, accuracy, f1_macro"
+        raise MetricError(f"metric {name!r} does not fit a {task} task; expected one such as {fitting}")
+    binary_only = scorer_name in ("f1", "precision", "recall", "jaccard", "average_precision", "neg_brier_score")
+    if task == "multiclass" and binary_only:
+        raise MetricError(f"metric {name!r} is for two classes, but the target has {outputs}; try f1_macro or logloss")

@@ -1,0 +1,8 @@
+"""The study: its declaration, its search and its result."""
+
+from tunekit.study.duration import parse_duration
+from tunekit.study.loading import load_study
+from tunekit.study.result import Result
+from tunekit.study.study import Study
+
+__all__ = ["Result", "Study", "load_study", "parse_duration"]

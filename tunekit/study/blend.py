@@ -1,0 +1,114 @@
+"""Candidates, their blend, and its judgement on the test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.ensemble import Judgement, greedy_selection, judge
+from tunekit.ledger import Ledger
+from tunekit.study.prepared import Prepared
+from tunekit.trial import State, Trial, derive_seed
+
+MOST_CANDIDATES = 30
+"""So many of the best complete trials, and each family's best, are considered for the blend."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial fitted on every fold, with its predictions.
+
+    Args:
+        trial: its record.
+        out_of_fold: (m, outputs), rows as `Prepared.covered`.
+        unlabelled: (t, outputs), test rows and then probes, mean over the fold models.
+    """
+
+    trial: Trial
+    out_of_fold: npt.NDArray[np.float64]
+    unlabelled: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Candidates with weights, and the judgement.
+
+    Args:
+        members: (candidate, weight) with positive weights that sum to 1, largest first.
+        score: of the blended out-of-fold predictions.
+        single: the best single candidate by its score.
+        judgement: on the test rows.
+    """
+
+    members: tuple[tuple[Candidate, float], ...]
+    score: float
+    single: Candidate
+    judgement: Judgement
+
+
+def load_candidate(ledger: Ledger, trial: Trial, folds: int) -> Candidate:
+    """Read a complete trial's predictions."""
+    valid, unlabelled = [], []
+    for number in range(folds):
+        with np.load(ledger.trial_folder(trial) / f"fold{number}" / "predictions.npz") as arrays:
+            valid.append(arrays["valid"])
+            unlabelled.append(arrays["unlabelled"])
+    return Candidate(trial, np.concatenate(valid), np.mean(unlabelled, axis=0))
+
+
+def best_first(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:
+    """The complete trials that were fitted on every fold, by score."""
+    complete = [
+        trial for trial in trials if trial.state is State.COMPLETE and len(trial.fold_scores) == len(prepared.folds)
+    ]
+    sign = 1.0 if prepared.metric.direction == "minimize" else -1.0
+    return sorted(complete, key=lambda trial: (sign * (trial.score or 0.0), trial.number))
+
+
+def blend(ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int) -> Blend | None:
+    """Select the blend out of fold, then judge it on the test rows; None if no trial was fitted on every fold."""
+    ranked = best_first(trials, prepared)
+    if not ranked:
+        return None
+    first_of_family = {trial.family: trial for trial in reversed(ranked)}
+    considered = [
+        trial
+        for position, trial in enumerate(ranked)
+        if position < MOST_CANDIDATES or first_of_family[trial.family] is trial
+    ]
+    candidates = [load_candidate(ledger, trial, len(prepared.folds)) for trial in considered]
+    judged = prepared.judged
+    weights = greedy_selection([one.out_of_fold for one in candidates], judged, prepared.metric)
+    members = sorted(
+        ((one, float(weight)) for one, weight in zip(candidates, weights, strict=True) if weight > 0),
+        key=lambda member: -member[1],
+    )
+    blended = sum(weight * one.out_of_fold for one, weight in members)
+    return Blend(
+        members=tuple(members),
+        score=judged.score(prepared.metric, np.asarray(blended)),
+        single=candidates[0],
+        judgement=_judge(candidates, members, prepared, seed),
+    )
+
+
+def _judge(
+    candidates: list[Candidate], members: list[tuple[Candidate, float]], prepared: Prepared, seed: int
+) -> Judgement:
+    test = prepared.folds.test
+    rows = slice(0, len(test))
+    single = candidates[0]
+    predictions = {
+        "blend": np.asarray(sum(weight * one.unlabelled[rows] for one, weight in members)),
+        "single": single.unlabelled[rows],
+    }
+    baseline = next((one for one in candidates if one.trial.family == "baseline"), None)
+    if baseline is not None and baseline is not single:
+        predictions["baseline"] = baseline.unlabelled[rows]
+    weight = None if prepared.data.weight is None else prepared.data.weight[test]
+    names = {"single": f"the best single model ({single.trial.name})", "members": str(len(members))}
+    target = prepared.data.target[test]
+    return judge(prepared.metric, target, weight, predictions, names, derive_seed(seed, "bootstrap"))

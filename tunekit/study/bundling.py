@@ -1,0 +1,141 @@
+"""From a study's blend to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from tunekit.data import GAPS, Schema
+from tunekit.errors import ExportError, StudyError
+from tunekit.executors import Child, Limits, LocalExecutor
+from tunekit.export import BlendPlan, Member, write_bundle
+from tunekit.export.converting import NET, convert_trial
+from tunekit.families import NetFamily
+from tunekit.families.base import load_facts
+from tunekit.ledger import Ledger
+from tunekit.study.blend import Candidate, load_candidate
+from tunekit.study.prepared import Prepared
+
+if TYPE_CHECKING:
+    from tunekit.study.study import Study
+
+MOST_CHECKED = 2000
+"""Test rows that an export is compared on, beside the probes."""
+
+CONVERTING_SECONDS = 600.0
+"""A net that takes longer to convert is given up."""
+
+
+def export(study: Study, root: Path, summary: dict[str, Any], folder: Path, *, overwrite: bool) -> Path:
+    """Write the blend of a summary as a bundle.
+
+    Raises:
+        StudyError: the data is not the one that was searched on, or a member's files are gone.
+        ExportError: the bundle would predict differently.
+    """
+    prepared = study.prepare()
+    ledger = study.open_ledger_to_read(root)
+    try:
+        ledger.check_identity({**prepared.identity, "seed": study.seed})
+        trials = {trial.number: trial for trial in ledger.trials()}
+        members = summary["ensemble"]["members"]
+        absent = [member["trial"] for member in members if member["trial"] not in trials]
+        if absent:
+            raise StudyError(f"trial(s) {absent} of the blend are not in the ledger; run `tunekit search` again")
+        candidates = [load_candidate(ledger, trials[member["trial"]], len(prepared.folds)) for member in members]
+        plan = _plan(study, prepared, ledger, summary, candidates)
+        convert_nets(study, prepared, ledger, [one for one in candidates if _is_net(ledger, one)])
+        write_bundle(plan, folder, lambda position: _converted(plan.members[position]), overwrite=overwrite)
+    finally:
+        ledger.close()
+    return folder
+
+
+def convert_nets(study: Study, prepared: Prepared, ledger: Ledger, candidates: list[Candidate]) -> None:
+    """Convert what is not converted yet, one process per trial: this process stays without TensorFlow."""
+    folds = range(len(prepared.folds))
+    todo = []
+    for candidate in candidates:
+        folders = [ledger.trial_folder(candidate.trial) / f"fold{number}" for number in folds]
+        if not all((folder / NET).exists() for folder in folders):
+            todo.append((candidate, folders))
+    if not todo:
+        return
+    families = {family.name: family for family in study.families}
+    shape = (prepared.data.task, prepared.data.outputs, prepared.schema.cardinalities)
+    rows = len(prepared.folds.pairs[0][0])
+    executor = LocalExecutor(1, ledger.folder / "executor.log")
+    try:
+        for candidate, folders in todo:
+            family = families.get(candidate.trial.family)
+            if not isinstance(family, NetFamily):
+                raise StudyError(
+                    f"{candidate.trial.name} is in the blend, but the study has no net family "
+                    f"{candidate.trial.family!r} any more; put it back, or search again"
+                )
+            log = ledger.trial_folder(candidate.trial) / "log.txt"
+            arguments = (family, candidate.trial.values, folders, shape, rows)
+            child = executor.start(convert_trial, arguments, log, Limits(CONVERTING_SECONDS), heavy=True)
+            _wait(executor, child, candidate)
+    finally:
+        executor.close()
+
+
+def _wait(executor: LocalExecutor, child: Child, candidate: Candidate) -> None:
+    while not executor.wait([child], 0.25):
+        child.check_limits()
+    try:
+        reason = child.channel.recv()
+    except EOFError:
+        executor.wait_for_status(child)
+        reason = child.reason
+    if reason is not None:
+        raise ExportError(f"{candidate.trial.name} could not be converted: {reason}; see {child.log}")
+
+
+def _plan(
+    study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], candidates: list[Candidate]
+) -> BlendPlan:
+    tests = len(prepared.folds.test)
+    checked = min(tests, MOST_CHECKED)
+    real = prepared.data.raw_rows(prepared.folds.test[:checked])
+    columns = {name: np.concatenate([real[name], probes]) for name, probes in prepared.probes.items()}
+    predictions = [np.concatenate([one.unlabelled[:checked], one.unlabelled[tests:]]) for one in candidates]
+    weights = [member["weight"] for member in summary["ensemble"]["members"]]
+    members = tuple(
+        Member(one.trial.name, weight, ledger.trial_folder(one.trial), len(prepared.folds))
+        for one, weight in zip(candidates, weights, strict=True)
+    )
+    facts = {name: summary[name] for name in ("metric", "direction", "baseline", "ensemble")}
+    return BlendPlan(
+        name=study.name,
+        task=prepared.data.task,
+        outputs=prepared.data.outputs,
+        classes=prepared.data.classes,
+        schema=prepared.schema,
+        members=members,
+        facts={
+            **facts,
+            "target": getattr(study.data, "target", None),
+            "texts_like_gaps": _texts_like_gaps(prepared.schema),
+        },
+        check_columns=columns,
+        check_predictions=np.stack(predictions),
+    )
+
+
+def _texts_like_gaps(schema: Schema) -> dict[str, list[str]]:
+    """Per column, the categories that are spelled as a CSV file spells a gap."""
+    found = {column.name: sorted(GAPS.intersection(column.levels)) for column in schema.categorical}
+    return {name: texts for name, texts in found.items() if texts}
+
+
+def _is_net(ledger: Ledger, candidate: Candidate) -> bool:
+    return bool(load_facts(ledger.trial_folder(candidate.trial) / "fold0")["kind"] == "keras")
+
+
+def _converted(member: Member) -> list[onnx.ModelProto]:
+    return [onnx.load(member.fold(number) / NET) for number in range(member.folds)]

@@ -1,0 +1,74 @@
+"""Loads a study file without loading TensorFlow: `import keras` at its top costs nothing until keras is used."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tunekit.errors import StudyError
+from tunekit.executors import travels_by_value
+from tunekit.study.study import Study
+
+LAZY = ("keras", "tensorflow")
+
+
+class _LazyModule(ModuleType):
+    """Stands in for a module until one of its names is used; in another process it is the module itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.__name__,)
+
+
+@contextmanager
+def _lazily_imported(names: tuple[str, ...]) -> Iterator[None]:
+    stand_ins = {name: _LazyModule(name) for name in names if name not in sys.modules}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, module in stand_ins.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+def load_study(path: Path | str) -> Study:
+    """The study that a file declares: the one `Study` among its names.
+
+    Args:
+        path: of a Python file. Files beside it can be imported from it.
+
+    Raises:
+        StudyError: there is no such file, it fails, or it declares no study or several.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StudyError(f"there is no study file {str(path)!r}; `tunekit init train.csv --target COLUMN` writes one")
+    spec = importlib.util.spec_from_file_location(f"tunekit_study_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise StudyError(f"{str(path)!r} is not a Python file; expected one that declares `study = tk.Study(...)`")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    with _lazily_imported(LAZY):
+        try:
+            spec.loader.exec_module(module)
+        except SyntaxError as error:
+            raise StudyError(f"{str(path)!r}, line {error.lineno}: {error.msg}; expected valid Python") from error
+    travels_by_value(module)
+    studies = {id(value): value for value in vars(module).values() if isinstance(value, Study)}
+    if len(studies) != 1:
+        raise StudyError(
+            f"{str(path)!r} declares {len(studies)} studies; expected exactly one, such as `study = tk.Study(...)`"
+        )
+    return next(iter(studies.values()))

@@ -1,0 +1,121 @@
+"""From a study's data to rows on disk that trials can be given: loaded, split, encoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
+from tunekit.data.store import Store
+from tunekit.ensemble import Judged
+from tunekit.metrics import Metric, find_metric, usual_metric
+
+UNSEEN = "a level that no row has"
+PROBED_ROWS = 32
+PROBED_COLUMNS = 100
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study's rows, split and typed.
+
+    Args:
+        data: all rows, test rows included.
+        split: how they are split.
+        folds: the split, as positions in `data`.
+        schema: the columns, with levels from the development rows.
+        metric: fitted to the task.
+        probes: typed columns of made-up hard rows (gaps, unseen levels), to check an export with.
+    """
+
+    data: Dataset
+    split: Split
+    folds: Folds
+    schema: Schema
+    metric: Metric
+    probes: dict[str, npt.NDArray[Any]]
+
+    @property
+    def covered(self) -> npt.NDArray[np.int64]:
+        """Positions in `data` of the rows that have out-of-fold predictions: every validation row, fold by fold."""
+        return np.concatenate([valid for _, valid in self.folds.pairs])
+
+    @property
+    def judged(self) -> Judged:
+        """The targets of `covered`, in the parts by which trials are scored."""
+        ends = np.cumsum([len(valid) for _, valid in self.folds.pairs])
+        parts = tuple(np.arange(end - len(pair[1]), end) for end, pair in zip(ends, self.folds.pairs, strict=True))
+        weight = None if self.data.weight is None else self.data.weight[self.covered]
+        return Judged(self.data.target[self.covered], parts, weight)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What must stay the same for trials to be comparable, beside the seed."""
+        return {
+            "data": self.data.digest,
+            "split": repr(self.split),
+            "metric": self.metric.name,
+            "direction": self.metric.direction,
+        }
+
+    def write(self, folder: Path) -> Store:
+        """Encode the rows into a folder that trials map into their memory."""
+        data, development = self.data, self.folds.development
+        encoded, hard = self.schema.encode(data.columns), self.schema.encode(self.probes)
+        tests = encoded.take(self.folds.test)
+        position = np.full(len(data), -1, dtype=np.int64)
+        position[development] = np.arange(len(development))
+        store = Store(folder)
+        store.write(
+            facts={"task": data.task, "outputs": data.outputs, "cardinalities": list(self.schema.cardinalities)},
+            rows=encoded.take(development),
+            target=data.target[development],
+            weight=None if data.weight is None else data.weight[development],
+            time=None if data.time is None else data.time[development],
+            pairs=[(position[train], position[valid]) for train, valid in self.folds.pairs],
+            unlabelled=Encoded(
+                np.concatenate([tests.numbers, hard.numbers]), np.concatenate([tests.codes, hard.codes])
+            ),
+        )
+        return store
+
+
+def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepared:
+    """Split a data set, and learn the levels of its categories from the development rows.
+
+    Args:
+        data: all rows.
+        split: how to split; what suits the data if None.
+        metric: as `find_metric` takes it, or None for the usual one.
+        seed: of the split.
+    """
+    judge = find_metric(metric or usual_metric(data.task, data.shares)[0], data.task, data.outputs)
+    split = split or default_split(data)
+    folds = split.apply(data, seed)
+    development = folds.development
+    schema = data.schema.with_levels(data.raw_rows(development))
+    probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
+    return Prepared(data, split, folds, schema, judge, probes)
+
+
+def _probes(schema: Schema, rows: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Real rows; then, per column, one with a gap and for categories one with an unseen level; then one all gaps."""
+    real = len(next(iter(rows.values())))
+    columns = schema.columns[:PROBED_COLUMNS]
+    edits: list[tuple[str, Any]] = []
+    for column in columns:
+        category = column.kind == "category"
+        edits.append((column.name, "" if category else np.nan))
+        if category:
+            edits.append((column.name, UNSEEN))
+    picked = np.arange(real + len(edits) + 1) % real
+    probes = {name: values[picked].copy() for name, values in rows.items()}
+    for row, (name, value) in enumerate(edits, start=real):
+        probes[name][row] = value
+    for column in schema.columns:
+        probes[column.name][-1] = "" if column.kind == "category" else np.nan
+    return probes

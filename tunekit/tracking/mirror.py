@@ -1,0 +1,298 @@
+"""The MLflow side of a study: one parent run, one nested run per trial, each written in a few calls.
+
+Only the thread of `MlflowObserver` comes here, so MLflow is imported without anyone waiting for it. What is mirrored
+already is found by its tags, so a study can be mirrored again after any crash without doubles.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import math
+import socket
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunekit.errors import StudyError
+from tunekit.tracking.observer import StudyFacts
+from tunekit.tracking.records import (
+    STATUS,
+    Record,
+    note,
+    progress_record,
+    span,
+    study_params,
+    summary_record,
+    trial_record,
+)
+from tunekit.tracking.standings import Standings
+from tunekit.trial import Trial
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment, Run
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+PARENT, NUMBER, STATE, HOME = "tunekit.parent", "tunekit.trial", "tunekit.state", "tunekit.home"
+MLFLOW_PARENT, MLFLOW_NOTE = "mlflow.parentRunId", "mlflow.note.content"
+PAGE = 1000
+
+
+class Mirror:
+    """Writes a study into MLflow. Every method may raise whatever MLflow raises.
+
+    Args:
+        root: the `mlruns/` directory.
+        tracking_uri: where MLflow keeps runs; None for the database in `root`.
+        fresh: start a new parent run even if the study has one.
+    """
+
+    def __init__(self, root: Path, tracking_uri: str | None, fresh: bool) -> None:
+        self._root = root.resolve()
+        self._fresh = fresh
+        self._own = tracking_uri is None
+        if tracking_uri is None:
+            self._root.mkdir(parents=True, exist_ok=True)
+            follow_a_move(self._root)
+            tracking_uri = f"sqlite:///{(self._root / 'mlflow.db').as_posix()}"
+        self._uri = tracking_uri
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._experiment = ""
+        self._parent = ""
+        self._open = False  # whether the parent run is one that this mirror has to close
+        self._standings: Standings | None = None
+        self._runs: dict[int, Run] = {}
+        self._pending = Record()
+
+    def start(self, facts: StudyFacts, trials: Sequence[Trial]) -> None:
+        """Find or create the parent run, and bring the nested runs up to date with the ledger."""
+        self._experiment = self._make_experiment(facts)
+        parent = self._find_parent(reuse=not self._fresh, trials=trials)
+        params = study_params(facts)
+        if parent is None:
+            tags = {PARENT: "1", **self._common_tags()}
+            parent = self._client.create_run(self._experiment, run_name=facts.name, tags=tags)
+        else:
+            self._client.update_run(parent.info.run_id, status="RUNNING")
+        self._parent, self._open = parent.info.run_id, True
+        self._log(self._parent, _only_new(params, parent.data.params))
+        mirrored = {trial.number for trial in trials if _is_mirrored(self._runs.get(trial.number))}
+        self._standings = Standings(facts, (trial for trial in trials if trial.number in mirrored))
+        for trial in trials:
+            if trial.number not in mirrored:
+                self.trial(trial)
+        self._close_left_open(self._runs, keep={trial.number for trial in trials})
+        self._pending = progress_record(self._standings, _now())
+        self._pending.tags[MLFLOW_NOTE] = note(self._standings)
+
+    def trial(self, trial: Trial) -> None:
+        """Write the nested run of a trial that ended."""
+        assert self._standings is not None, "start() comes first"
+        start, end = span(trial)
+        run = self._runs.get(trial.number)
+        if not _is_mirrored(run):
+            if run is None:
+                tags = {MLFLOW_PARENT: self._parent, NUMBER: str(trial.number), **self._common_tags()}
+                run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=trial.name)
+            self._log(run.info.run_id, trial_record(trial, self._standings.facts))
+            self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
+        self._standings.add(trial)
+        self._pending.points += progress_record(self._standings, end).points
+
+    def flush(self) -> None:
+        """Write what has gathered for the parent run."""
+        if self._standings is not None and self._pending != Record():
+            self._pending.tags[MLFLOW_NOTE] = note(self._standings)
+            self._log(self._parent, self._pending)
+        self._pending = Record()
+
+    def end(self, summary: dict[str, Any]) -> None:
+        """Write the judgement, and close the parent run."""
+        assert self._standings is not None, "start() comes first"
+        self.flush()
+        record = summary_record(summary, _now())
+        record.tags[MLFLOW_NOTE] = note(self._standings, summary)
+        self._log(self._parent, record)
+        self._client.log_text(self._parent, json.dumps(_plain(summary), indent=2) + "\n", "summary.json")
+        self._client.set_terminated(self._parent, status="FINISHED")
+        self._open = False
+
+    def attach(self, study: str) -> None:
+        """Find the parent run of a study that isn't running, so that a bundle can be added to it."""
+        experiment = self._client.get_experiment_by_name(study)
+        parents = [] if experiment is None else self._parents(experiment.experiment_id)
+        if not parents:
+            raise StudyError(
+                f"MLflow at {self._uri} has no run of study {study!r}; expected one; search the study first"
+            )
+        self._parent = parents[0].info.run_id
+
+    def bundle(self, folder: Path) -> None:
+        """Keep an exported bundle with the parent run, in place of an earlier one."""
+        if self._client.list_artifacts(self._parent, "bundle"):
+            self._delete_artifacts("bundle")
+        self._client.log_artifacts(self._parent, str(folder), "bundle")
+        self._client.set_tag(self._parent, "tunekit.bundle", str(folder.resolve()))
+
+    def close(self) -> None:
+        """Close the parent run of a search that did not come to its end."""
+        self.flush()
+        if self._open:
+            self._client.set_terminated(self._parent, status="KILLED")
+            self._open = False
+
+    def _make_experiment(self, facts: StudyFacts) -> str:
+        found: Experiment | None = self._client.get_experiment_by_name(facts.name)
+        if found is not None:
+            if found.lifecycle_stage == "deleted":  # by its owner, in MLflow: its name stays taken
+                self._client.restore_experiment(found.experiment_id)
+            return str(found.experiment_id)
+        tags = {
+            "tunekit.study": facts.name,
+            "mlflow.note.content": f"tunekit's study {facts.name!r}: a search is a run, its trials are nested in it.",
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.experiment.primaryMetric.name": "score",
+            "mlflow.experiment.primaryMetric.greaterIsBetter": str(facts.direction == "maximize"),
+        }
+        local = self._uri.startswith(DATABASES)  # else the server knows where its artifacts belong
+        location = (self._root / "artifacts").as_uri() if local else None
+        return str(self._client.create_experiment(facts.name, artifact_location=location, tags=tags))
+
+    def _find_parent(self, *, reuse: bool, trials: Sequence[Trial]) -> Run | None:
+        """The run to go on with, its nested runs in `self._runs`; others that a crash left open are closed."""
+        chosen = None
+        for parent in self._parents(self._experiment):
+            if chosen is None and reuse:
+                self._runs = self._nested(parent)
+                if trials or not self._runs:  # an empty ledger beside a run with trials is another search
+                    chosen = parent
+                    continue
+            if parent.info.status == "RUNNING":
+                self._close_left_open(self._nested(parent), keep=set())
+                self._client.set_terminated(parent.info.run_id, status="KILLED")
+        if chosen is None:
+            self._runs = {}
+        return chosen
+
+    def _parents(self, experiment: str) -> list[Run]:
+        """The parent runs that this `mlruns/` has made, newest first."""
+        found = self._client.search_runs(
+            [experiment], f"tags.`{PARENT}` = '1'", max_results=PAGE, order_by=["attributes.start_time DESC"]
+        )
+        return [run for run in found if self._own or run.data.tags.get(HOME) == self._home()]
+
+    def _nested(self, parent: Run) -> dict[int, Run]:
+        """The nested runs by trial number; where a number has two, the one that is whole."""
+        runs: dict[int, Run] = {}
+        token = None
+        while True:
+            condition = f"tags.`{MLFLOW_PARENT}` = '{parent.info.run_id}'"
+            page = self._client.search_runs([self._experiment], condition, max_results=PAGE, page_token=token)
+            for run in page:
+                number = int(run.data.tags.get(NUMBER, -1))
+                if not _is_mirrored(runs.get(number)):
+                    runs[number] = run
+            token = page.token
+            if not token:
+                return runs
+
+    def _close_left_open(self, runs: dict[int, Run], keep: set[int]) -> None:
+        for number, run in list(runs.items()):
+            if number not in keep:
+                if run.info.status == "RUNNING":
+                    self._client.set_terminated(run.info.run_id, status="KILLED")
+                del runs[number]
+
+    def _common_tags(self) -> dict[str, str]:
+        tags = {HOME: self._home(), "mlflow.source.name": "tunekit", "mlflow.source.type": "LOCAL"}
+        with suppress(KeyError, OSError):
+            tags["mlflow.user"] = getpass.getuser()
+        return tags
+
+    def _home(self) -> str:
+        """Tells this study from others of its name on a shared server."""
+        return f"{socket.gethostname()}:{self._root}"
+
+    def _log(self, run_id: str, record: Record) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._client.log_batch(  # splits what is over MLflow's limits per call
+            run_id,
+            metrics=[Metric(point.key, point.value, point.timestamp, point.step) for point in record.points],
+            params=[Param(name, value) for name, value in record.params.items()],
+            tags=[RunTag(name, value) for name, value in record.tags.items()],
+        )
+
+    def _delete_artifacts(self, path: str) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        uri = self._client.get_run(self._parent).info.artifact_uri
+        with suppress(NotImplementedError):  # some stores only grow
+            repository: Any = get_artifact_repository(uri, tracking_uri=self._uri)
+            repository.delete_artifacts(path)
+
+
+def follow_a_move(root: Path) -> None:
+    """Point MLflow's records at the artifacts of this folder, after it was moved or copied.
+
+    MLflow keeps absolute artifact addresses only (it resolves relative ones as it stores them) and offers no call to
+    change them, so this is done in the database of `root`, for the experiments that tunekit made. It costs
+    milliseconds and needs no MLflow; `tunekit ui` may call it too.
+
+    Args:
+        root: the `mlruns/` directory.
+    """
+    database, here = root / "mlflow.db", (root.resolve() / "artifacts").as_uri()
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiment_tags'").fetchone():
+            return
+        moved = connection.execute(
+            "SELECT experiment_id, artifact_location FROM experiments JOIN experiment_tags USING (experiment_id)"
+            " WHERE key = 'tunekit.study' AND artifact_location != ?",
+            (here,),
+        ).fetchall()
+        for experiment, before in moved:
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (here, experiment)
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?"
+                " AND substr(artifact_uri, 1, ?) = ?",
+                (here, len(before) + 1, experiment, len(before) + 1, before + "/"),
+            )
+
+
+def _is_mirrored(run: Run | None) -> bool:
+    """Whether a nested run is whole: its tags come with its contents, and its status last."""
+    return run is not None and STATE in run.data.tags and run.info.status != "RUNNING"
+
+
+def _only_new(params: dict[str, str], known: dict[str, str]) -> Record:
+    """Parameters to add to a run; MLflow lets none change, so a resumed search notes other facts in a tag."""
+    changed = {name: value for name, value in params.items() if known.get(name, value) != value}
+    record = Record(params={name: value for name, value in params.items() if name not in known})
+    if changed:
+        record.tags["tunekit.resumed_with"] = ", ".join(f"{name}={value}" for name, value in changed.items())
+    return record
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _plain(value: Any) -> Any:
+    """The value as strict JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

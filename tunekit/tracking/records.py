@@ -1,0 +1,210 @@
+"""What MLflow is told about a study and its trials, as plain data within MLflow's limits."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import posixpath
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tunekit.tracking.observer import StudyFacts
+from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text
+from tunekit.trial import State, Trial
+
+STATUS = {
+    State.COMPLETE: "FINISHED",
+    State.FAILED: "FAILED",
+    State.STOPPED: "KILLED",
+    State.INTERRUPTED: "KILLED",
+    State.RUNNING: "RUNNING",
+}
+"""A trial's state as MLflow's status."""
+
+KEY_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 500, 5000
+"""Characters. MLflow 3 takes 250, 6,000 and 8,000; older servers take less."""
+
+LEADERS = 10
+OWN_METRICS = {"score", "fold_score", "fold_score_std", "best_epoch", "seconds", "fit_seconds", "memory_mb"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a metric: when, in milliseconds since 1970, and at what step."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int = 0
+
+
+@dataclass
+class Record:
+    """What one call to MLflow carries."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    points: list[Point] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, value: Any, timestamp: int, step: int = 0) -> None:
+        """Add a metric's value, unless it is none or not a number in kind."""
+        if isinstance(value, numbers.Real):
+            self.points.append(Point(metric_key(name), float(value), timestamp, step))
+
+
+def metric_key(name: str) -> str:
+    """A name that MLflow takes for a metric or parameter: others' characters become "_".
+
+    >>> [metric_key(name) for name in ("block_0/units", "lr (log)", "../x", "a//b", "")]
+    ['block_0/units', 'lr _log_', '.._x', 'a__b', '_']
+    """
+    key = re.sub(r"[^/\w.\- ]", "_", name)
+    normal = posixpath.normpath(key)
+    if normal != key or normal.startswith(("..", "/")) or normal == ".":
+        key = key.replace("/", "_") if "/" in key else f"_{key.strip('.')}"
+    return key[:KEY_LIMIT]
+
+
+def span(trial: Trial) -> tuple[int, int]:
+    """Start and end of a trial in milliseconds since 1970."""
+    start = trial.started or time.time() - trial.seconds
+    return int(start * 1000), int((start + trial.seconds) * 1000)
+
+
+def trial_record(trial: Trial, facts: StudyFacts) -> Record:
+    """All that the run of one ended trial holds.
+
+    Curves: fold 0 has the plain names of its logs, so that trials compare in one chart; other folds are "fold3/loss".
+    Epochs aren't timed one by one: their timestamps spread evenly over the trial.
+    """
+    start, end = span(trial)
+    params = {"family": trial.family, "seed": str(trial.seed)}
+    params.update({metric_key(name): str(value)[:PARAM_LIMIT] for name, value in trial.values.items()})
+    record = Record(params=params, tags=trial_tags(trial, facts))
+    for number, point in enumerate(trial.curve, start=1):
+        moment = start + (end - start) * number // len(trial.curve)
+        for name, value in point.logs.items():
+            plain = point.fold == 0 and name not in OWN_METRICS
+            record.add(name if plain else f"fold{point.fold}/{name}", value, moment, point.epoch)
+    for fold, score in enumerate(trial.fold_scores):
+        record.add("fold_score", score, end, fold)
+    for fold, epoch in enumerate(trial.best_epochs):
+        record.add("best_epoch", epoch, end, fold)
+    record.add("score", trial.score, end)
+    record.add("fold_score_std", spread(trial.fold_scores), end)
+    record.add("seconds", trial.seconds, end)
+    record.add("fit_seconds", trial.fit_seconds, end)
+    record.add("memory_mb", None if trial.memory is None else trial.memory / 2**20, end)
+    return record
+
+
+def trial_tags(trial: Trial, facts: StudyFacts) -> dict[str, str]:
+    """What a trial's run can be found by."""
+    tags = {
+        "tunekit.family": trial.family,
+        "tunekit.state": str(trial.state),
+        "tunekit.driver": facts.driver,
+        "tunekit.index": str(trial.index),
+    }
+    if trial.retry_of is not None:
+        tags["tunekit.retry_of"] = str(trial.retry_of)
+    if trial.error:
+        tags["tunekit.error"] = trial.error[:TAG_LIMIT]
+        tags["mlflow.note.content"] = f"**{trial.state}**: {trial.error[:TAG_LIMIT]}"
+    return tags
+
+
+def study_params(facts: StudyFacts) -> dict[str, str]:
+    """The facts of a study as parameters of the parent run."""
+    known = {**asdict(facts), "families": ", ".join(facts.families)}
+    del known["name"]
+    return {name: str(value)[:PARAM_LIMIT] for name, value in known.items() if value is not None}
+
+
+def progress_record(standings: Standings, timestamp: int) -> Record:
+    """Where a search stands after a trial: metrics of the parent run, one step for each trial that ended."""
+    record = Record()
+    record.add("best_score", standings.best, timestamp, standings.ended)
+    record.add("baseline_score", standings.baseline, timestamp, standings.ended)
+    for state, count in standings.counts.items():
+        record.add(f"trials_{state}", count, timestamp, standings.ended)
+    return record
+
+
+def summary_record(summary: Mapping[str, Any], timestamp: int) -> Record:
+    """What the judgement adds to the parent run."""
+    record = Record()
+    ensemble = summary.get("ensemble") or {}
+    record.tags["verdict"] = str(ensemble.get("verdict") or "no blend was made")[:TAG_LIMIT]
+    record.add("baseline_score", summary.get("baseline"), timestamp)
+    for name in ("oof_score", "test_score"):
+        record.add(name, ensemble.get(name), timestamp)
+    for name, bound in zip(("test_score_low", "test_score_high"), ensemble.get("test_interval") or (), strict=False):
+        record.add(name, bound, timestamp)
+    record.add("best_single_test_score", (ensemble.get("best_single") or {}).get("test_score"), timestamp)
+    for name, value in (summary.get("overhead") or {}).items():
+        record.add(f"overhead/{name}", value, timestamp)
+    return record
+
+
+def note(standings: Standings, summary: Mapping[str, Any] | None = None) -> str:
+    """What a person reads first on the parent run's page, in Markdown.
+
+    Args:
+        standings: the trials so far.
+        summary: the judgement, once there is one.
+    """
+    lines = [f"{facts_text(standings.facts)}.", ""]
+    if summary is None:
+        lines += [f"Searching: {standings.ended} trials ended ({standings.counts_text()})."]
+    else:
+        lines += _judgement(standings, summary)
+    leaders = standings.leaders(LEADERS)
+    if leaders:
+        rows = [
+            (t.name, f"{score_text(t.score)} {spread_text(t.fold_scores)}", len(t.fold_scores), seconds_text(t.seconds))
+            for t in leaders
+        ]
+        lines += ["", "### Best trials", *_table(("trial", standings.facts.metric, "folds", "time"), rows)]
+    return "\n".join(lines)[:TAG_LIMIT]
+
+
+def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
+    counted = f"{standings.ended} trials: {standings.counts_text()}."
+    ensemble = summary.get("ensemble")
+    if not ensemble:
+        return [f"**No blend was made.** {counted}"]
+    interval = [score_text(bound) for bound in ensemble.get("test_interval") or ()]
+    single = ensemble.get("best_single") or {}
+    rows = [
+        ("**blend**", f"**{score_text(ensemble.get('test_score'))}**", score_text(ensemble.get("oof_score"))),
+        (_label(single) or "best single", score_text(single.get("test_score")), score_text(single.get("score"))),
+        ("baseline", "", score_text(summary.get("baseline"))),
+    ]
+    lines = [f"**{ensemble.get('verdict') or 'No verdict.'}** {counted}", ""]
+    lines += _table(("", f"{standings.facts.metric}, test rows", "out of fold"), rows)
+    if len(interval) == 2:
+        lines += ["", f"The blend's test score lies between {interval[0]} and {interval[1]} (95%)."]
+    members = [
+        (_label(member), _weight_text(member.get("weight")), score_text(member.get("score")))
+        for member in ensemble.get("members") or ()
+    ]
+    return [*lines, "", "### The blend", *_table(("trial", "weight", standings.facts.metric), members)]
+
+
+def _label(member: Mapping[str, Any]) -> str:
+    trial = member.get("trial")
+    number = f"{trial:03d}" if isinstance(trial, int) else str(trial or "")
+    return f"{number} {member.get('family') or ''}".strip()
+
+
+def _weight_text(weight: Any) -> str:
+    return f"{weight:.0%}" if isinstance(weight, (int, float)) and math.isfinite(weight) else "-"
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    lines = [header, ("---",) * len(header), *rows]
+    return ["| " + " | ".join(str(cell).strip().replace("|", "/") for cell in line) + " |" for line in lines]

@@ -1,0 +1,43 @@
+"""Starts MLflow's own web page on the studies' store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tunekit.errors import StudyError
+from tunekit.tracking.mirror import follow_a_move
+from tunekit.tracking.mlflow import QUIET
+
+
+def serve(root: Path, port: int, tell: Callable[[str], None]) -> int:
+    """Run `mlflow ui` on this machine's loopback address until it is ended; its exit code.
+
+    Args:
+        root: the `mlruns` folder.
+        port: to listen on.
+        tell: takes the one line that says where it is.
+
+    Raises:
+        StudyError: there is nothing to show.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and uri.startswith("http"):
+        tell(f"MLFLOW_TRACKING_URI is set: the studies are on {uri}")
+        return 0
+    if not uri:
+        database = root / "mlflow.db"
+        if not database.exists():
+            raise StudyError(f"there is no {database}; run `tunekit search` first, or say --root where it was run")
+        follow_a_move(root)
+        uri = f"sqlite:///{database}"
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1"]
+    tell(f"MLflow opens at http://127.0.0.1:{port} in some seconds; Ctrl-C ends it")
+    try:
+        return subprocess.run(command, env={**QUIET, **os.environ}, check=False).returncode
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,1 @@
+"""One trial on one fold after the other; no policy."""

@@ -1,0 +1,264 @@
+"""Fits one net on one fold: early stopping, best-epoch weights, learning-rate reduction, and the stopper's word."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.data.preparation import Preparation
+from tunekit.data.schema import Encoded
+from tunekit.errors import FactoryError, TrialError
+from tunekit.families import Fitted, Fold, NetData, NetFamily, Part
+from tunekit.families.base import EpochReport, Predictions, save_facts
+from tunekit.space import HyperParameters, Value
+from tunekit.training.loop import fit
+
+if TYPE_CHECKING:
+    import keras
+
+CHUNK = 4096
+"""Rows per step where no gradients are needed."""
+
+COLUMN_INPUTS = {"numbers", "codes"}
+
+
+@dataclass
+class FittedNet(Fitted):
+    """A trained net.
+
+    Args:
+        model: the Keras model with the best epoch's weights.
+        preparation: of the fold.
+        layout: "columns" or "flat".
+        regression: whether its output is the standardised target.
+        forward: compiled `model(x, training=False)`.
+    """
+
+    model: keras.Model
+    preparation: Preparation
+    layout: str
+    regression: bool
+    forward: Any
+
+    def predict(self, rows: Encoded) -> Predictions:
+        """See `Fitted.predict`."""
+        x = net_inputs(self.model, self.preparation, rows, self.layout)
+        return self.finish(forward_all(self.forward, x, len(rows)))
+
+    def finish(self, raw: npt.NDArray[Any]) -> Predictions:
+        """From the net's outputs to predictions."""
+        raw = np.asarray(raw, dtype=np.float64)
+        if self.regression:
+            return np.asarray(raw * self.preparation.target_scale + self.preparation.target_center)
+        return raw
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, what is needed to rebuild the net around them, and the preparation."""
+        save_facts(folder, "keras", self.layout, {"columns": int(self.model.output_shape[-1])})
+        self.model.save_weights(folder / "model.weights.h5")
+        np.savez(folder / "preparation.npz", allow_pickle=False, **self.preparation.to_arrays())
+
+
+class BinaryPairNet(FittedNet):
+    """A net for two classes with a softmax over both: the second is kept."""
+
+    def finish(self, raw: npt.NDArray[Any]) -> Predictions:
+        """See `FittedNet.finish`."""
+        return np.asarray(raw, dtype=np.float64)[:, 1:]
+
+
+def fit_net(family: NetFamily, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
+    """Train a net family's model on a fold.
+
+    Raises:
+        FactoryError: the factory's model does not fit the task.
+        TrialError: the loss became NaN.
+    """
+    import keras
+
+    keras.utils.set_random_seed(fold.seed)
+    data = NetData.of(fold)
+    model = family.build(hp, data)
+    layout = layout_of(model)
+    x = net_inputs(model, fold.preparation, fold.train.rows, layout)
+    if not model.built:
+        model(_first(x, 2))
+    check_outputs(family, model, data)
+    batch_size = family.batch_size(hp, data)
+    kind = BinaryPairNet if fold.task == "binary" and model.output_shape[-1] == 2 else FittedNet
+    fitted = kind(model, fold.preparation, layout, fold.task == "regression", forward_function(model))
+    judge = _judge(fitted, fold, report)
+    random = np.random.default_rng(fold.seed)
+    fit(
+        model,
+        x,
+        net_target(fold, fold.train),
+        batch_size=batch_size,
+        epochs=family.epochs,
+        callbacks=[
+            judge,
+            keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=max(family.patience // 3, 1)),
+            keras.callbacks.EarlyStopping(monitor="val_loss", patience=family.patience, restore_best_weights=True),
+            *family.callbacks(),
+        ],
+        sample_weight=fold.train.weight,
+        order=lambda epoch: random.permutation(len(fold.train)),
+    )
+    fitted.best_epoch = judge.best_epoch
+    fitted.stopped = judge.stopped
+    return fitted
+
+
+def rebuild(
+    family: NetFamily,
+    values: dict[str, Value],
+    folder: Path,
+    shape: tuple[str, int, tuple[int, ...]],
+    rows: int,
+) -> keras.Model:
+    """The net that a fold's folder holds, from its factory and its weights: no code is loaded from a file.
+
+    Args:
+        family: as in the study.
+        values: the trial's.
+        folder: of the fold.
+        shape: task, outputs and cardinalities.
+        rows: training rows, which some defaults depend on.
+    """
+    with np.load(folder / "preparation.npz") as arrays:
+        preparation = Preparation.from_arrays(arrays)
+    data = NetData.shaped(preparation, *shape, rows)
+    model = family.build(HyperParameters(lambda dimension: values.get(dimension.name, dimension.default)), data)
+    if not model.built:
+        model.build((None, data.features))
+    model.load_weights(folder / "model.weights.h5")
+    return model
+
+
+def layout_of(model: keras.Model) -> str:
+    """Layout "columns" for a model whose inputs are named as `NetData.keras_inputs` names them, else "flat"."""
+    if not model.built or not getattr(model, "inputs", None):
+        return "flat"
+    names = {tensor.name for tensor in model.inputs}
+    return "columns" if names <= COLUMN_INPUTS else "flat"
+
+
+def net_inputs(model: keras.Model, preparation: Preparation, rows: Encoded, layout: str) -> Any:
+    """What the model takes for these rows: arrays by input name, or one matrix."""
+    arrays = preparation.apply(rows, layout)
+    if layout == "flat":
+        return arrays["features"]
+    return {tensor.name: arrays[tensor.name] for tensor in model.inputs}
+
+
+def net_target(fold: Fold, part: Part) -> npt.NDArray[Any]:
+    """The target as the losses take it: standardised floats, 0/1 floats (n, 1), or class positions."""
+    if fold.task == "regression":
+        scaled = (part.target - fold.preparation.target_center) / fold.preparation.target_scale
+        return scaled.astype(np.float32)[:, None]
+    return part.target.astype(np.float32)[:, None] if fold.task == "binary" else part.target.astype(np.int32)
+
+
+def forward_function(model: keras.Model) -> Any:
+    """Compiled inference, one trace for every number of rows."""
+    import tensorflow as tf
+
+    return tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
+
+
+def forward_all(forward: Any, x: Any, rows: int) -> npt.NDArray[Any]:
+    """Outputs for all rows, in chunks."""
+    parts = [np.asarray(forward(_slice(x, start, start + CHUNK))) for start in range(0, rows, CHUNK)]
+    return np.concatenate(parts)
+
+
+def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> None:
+    """Refuse a model whose output can't be a prediction for the task."""
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise FactoryError(
+            f"factory {family.name!r}: the model's output has shape {shape}; expected (rows, {data.outputs}) for a "
+            f"{data.task} target: is a Flatten or pooling layer missing, or is there more than one output?"
+        )
+    accepted = (1, 2) if data.task == "binary" else (data.outputs,)
+    if shape[-1] not in accepted:
+        raise FactoryError(
+            f"factory {family.name!r}: the model has {shape[-1]} output units; expected {data.outputs} for a "
+            f"{data.task} target: end with data.keras_head(x), or Dense with that many units"
+        )
+
+
+def _judge(fitted: FittedNet, fold: Fold, report: EpochReport) -> Any:
+    """The callback that validates after each epoch; it stands before all that read `val_loss`."""
+    import keras
+
+    x = net_inputs(fitted.model, fold.preparation, fold.valid.rows, fitted.layout)
+    y = net_target(fold, fold.valid)
+    weight = None if fold.valid.weight is None else fold.valid.weight.astype(np.float32)
+
+    class Judge(keras.callbacks.Callback):  # type: ignore[misc]
+        """Scores the validation rows with the study's metric and asks whether to go on."""
+
+        best_loss = math.inf
+        best_score = math.nan
+        best_epoch = 0
+        stopped = False
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            outputs = forward_all(fitted.forward, x, len(y))
+            loss = float(self.model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False))
+            _check_finite(logs.get("loss", loss), loss, epoch + 1)
+            predictions = check_predictions(fitted.finish(outputs), fold.task)
+            score = fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
+            logs["val_loss"], logs[fold.metric.name] = loss, score
+            if loss < self.best_loss:
+                self.best_loss, self.best_score, self.best_epoch = loss, score, epoch + 1
+            rate = float(np.asarray(self.model.optimizer.learning_rate))
+            facts = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
+            if report(epoch + 1, self.best_score, facts):
+                self.stopped = True
+                self.model.stop_training = True
+
+    return Judge()
+
+
+def check_predictions(predictions: Predictions, task: str) -> Predictions:
+    """The predictions, if they can be judged.
+
+    Raises:
+        TrialError: they are not finite, or not probabilities where those are needed.
+    """
+    if not np.isfinite(predictions).all():
+        bad = int((~np.isfinite(predictions)).sum())
+        raise TrialError(
+            f"{bad} of {predictions.size} predictions are NaN or infinite; expected finite numbers: the model "
+            "diverged, so lower the learning rate or clip gradients"
+        )
+    low, high = float(predictions.min()), float(predictions.max())
+    if task != "regression" and (low < -1e-6 or high > 1 + 1e-6):
+        raise TrialError(
+            f"the model's outputs run from {low:.3g} to {high:.3g}; expected probabilities: end with "
+            "data.keras_head(x), or a sigmoid or softmax, and a loss without from_logits"
+        )
+    return predictions
+
+
+def _check_finite(loss: float, val_loss: float, epoch: int) -> None:
+    if not math.isfinite(loss) or not math.isfinite(val_loss):
+        raise TrialError(
+            f"the loss became {loss} (validation: {val_loss}) in epoch {epoch}; expected a finite number: lower the "
+            "learning rate's bounds, clip gradients (clipnorm=1), or check a custom loss for log(0) and division by 0"
+        )
+
+
+def _first(x: Any, rows: int) -> Any:
+    return _slice(x, 0, rows)
+
+
+def _slice(x: Any, start: int, end: int) -> Any:
+    return {name: array[start:end] for name, array in x.items()} if isinstance(x, dict) else x[start:end]

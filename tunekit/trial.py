@@ -1,0 +1,98 @@
+"""The record of one configuration: plain data, written once by whoever runs it, read by everyone else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from tunekit.space import Dimension, Value
+
+
+class State(StrEnum):
+    """What happened to a trial."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"  # by the stopper: not worth another epoch or fold
+    FAILED = "failed"  # with the reason in `Trial.error`
+    INTERRUPTED = "interrupted"  # by the budget, Ctrl-C or a crash: runs again with the same values
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of a learning curve: the fold, the epoch from 1, and what was measured there by name."""
+
+    fold: int
+    epoch: int
+    logs: dict[str, float]
+
+
+@dataclass
+class Trial:
+    """One configuration of one family.
+
+    Args:
+        number: unique in the study, from 0, in the order of starting.
+        family: name of the family.
+        index: number of the trial within its family, from 0.
+        seed: what every random step of it is seeded with, together with the fold.
+        state: what happened.
+        values: hyperparameter values by name.
+        dimensions: the dimension behind each value.
+        score: mean of the fold scores, in the metric's own sign; None until a fold is judged.
+        fold_scores: one score per judged fold.
+        curve: every epoch of every fold, in order; empty for families without epochs.
+        best_epochs: the epoch that was kept, per fold; empty for families without epochs.
+        seconds: wall-clock time from start to end.
+        fit_seconds: of these, building, fitting and predicting.
+        started: seconds since 1970 at the start.
+        memory: peak memory in bytes, None if unknown.
+        error: the reason in words if it failed or was stopped or interrupted.
+        retry_of: the index of the interrupted trial whose values it repeats.
+    """
+
+    number: int
+    family: str
+    index: int
+    seed: int
+    state: State = State.RUNNING
+    values: dict[str, Value] = field(default_factory=dict)
+    dimensions: list[Dimension] = field(default_factory=list)
+    score: float | None = None
+    fold_scores: list[float] = field(default_factory=list)
+    curve: list[Epoch] = field(default_factory=list)
+    best_epochs: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    fit_seconds: float = 0.0
+    started: float = 0.0
+    memory: int | None = None
+    error: str | None = None
+    retry_of: int | None = None
+
+    @property
+    def name(self) -> str:
+        """How people read it: "017 wide_deep"."""
+        return f"{self.number:03d} {self.family}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for a ledger."""
+        return {**asdict(self), "dimensions": [dimension.to_json() for dimension in self.dimensions]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Trial:
+        """The inverse of `to_json`."""
+        dimensions = [Dimension.from_json(one) for one in data["dimensions"]]
+        curve = [Epoch(**one) for one in data["curve"]]
+        return cls(**{**data, "dimensions": dimensions, "curve": curve, "state": State(data["state"])})
+
+
+def derive_seed(*parts: object) -> int:
+    """A 32-bit seed from the study's seed and whatever tells this use of it from others, in any process the same.
+
+    >>> derive_seed(7, "fit", "mlp", 0) == derive_seed(7, "fit", "mlp", 0) != derive_seed(7, "fit", "mlp", 1)
+    True
+    """
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "big")
