@@ -143,6 +143,8 @@ def test_a_value_of_the_wrong_type_is_named(binary) -> None:
         binary[0].predict(frame(3).assign(size=["1", 2, "big"]))
     with pytest.raises(DataError, match="column 'built', row 0: received 'soon'"):
         binary[0].predict(frame(1).assign(built="soon"))
+    with pytest.raises(DataError, match="lone surrogate"):
+        binary[0].predict([{**binary[0].manifest["example"], "street": "caf\udce9"}])
     with pytest.raises(DataError, match="infinite"):
         binary[0].predict(frame(1).assign(size=np.inf))
 

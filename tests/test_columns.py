@@ -85,8 +85,8 @@ def test_booleans_without_gaps(values) -> None:
         [pd.Timestamp("2024-05-31 12:00"), pd.NaT],
         [np.datetime64("2024-05-31T12:00"), np.datetime64("NaT")],
         np.array(["2024-05-31T12:00", "NaT"], dtype="datetime64[s]"),
-        pd.Series(pd.to_datetime(["2024-05-31 12:00", None])),
-        pd.Series(pd.to_datetime(["2024-05-31 14:00", None]).tz_localize("Etc/GMT-2")),
+        pd.to_datetime(pd.Series(["2024-05-31 12:00", None])),
+        pd.to_datetime(pd.Series(["2024-05-31 14:00", None])).dt.tz_localize("Etc/GMT-2"),
     ],
 )
 def test_dates(values) -> None:

@@ -182,6 +182,18 @@ class Ledger:
                     ended.append(record)
         return sorted(ended, key=lambda trial: trial.number)
 
+    def running(self) -> list[Trial]:
+        """The trials that a search has in flight right now; none if no search runs."""
+        if not self._is_searched():
+            return []
+        flying = []
+        for summary in optuna.get_all_study_summaries(self._open_storage):
+            for frozen in self._study(summary.study_name).get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                number = frozen.user_attrs.get("number")
+                if number is not None:
+                    flying.append(Trial(number, summary.study_name, frozen.number, seed=0))
+        return sorted(flying, key=lambda trial: trial.number)
+
     def trial_folder(self, trial: Trial) -> Path:
         """Where a trial's files are."""
         return self.folder / "trials" / _folder_name(trial.number, trial.family)
@@ -196,6 +208,14 @@ class Ledger:
         if family not in self._studies:
             self._studies[family] = optuna.load_study(study_name=family, storage=self._open_storage)
         return self._studies[family]
+
+    def _is_searched(self) -> bool:
+        with (self.folder / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
 
     def _take_lock(self) -> None:
         self._lock = (self.folder / "lock").open("a+")

@@ -133,11 +133,20 @@ class Bundle:
         batches = []
         for start in range(0, count, BATCH):
             batch = {column: values[start : start + BATCH] for column, values in typed.items()}
-            batches.append(self._session.run([name], batch)[0])
+            batches.append(self._batch(name, batch))
         if not batches:
             outputs: int = self.manifest["outputs"]
             return np.empty((0, outputs) if output == "prediction" else (0, len(self.manifest["members"]), outputs))
         return np.asarray(batches[0] if len(batches) == 1 else np.concatenate(batches))
+
+    def _batch(self, output: str, columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        try:
+            return np.asarray(self._session.run([output], columns)[0])
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the text {error.object!r} has half of a character (a lone surrogate); expected text that UTF-8 can "
+                "hold: read the file with its own encoding"
+            ) from None
 
     def _typed(self, rows: Any) -> tuple[dict[str, npt.NDArray[Any]], int]:
         raw, count = raw_columns(rows)

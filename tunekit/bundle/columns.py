@@ -50,7 +50,7 @@ def category_text(value: Any) -> str:
     ('3', 'True', '', ' a ')
     """
     if isinstance(value, str):
-        return value if value.strip() else ""
+        return str(value) if value.strip() else ""
     if is_missing(value):
         return ""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():

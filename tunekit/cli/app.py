@@ -71,10 +71,13 @@ def init(
 def search(
     study: StudyFile,
     budget: Annotated[
-        str | None, typer.Option(callback=_duration, help="Time for everything: 90s, 10m, 1h30m.  [default: 10m]")
+        str | None,
+        typer.Option(
+            callback=_duration, help="Time for everything: 90s, 10m, 1h30m (10m if there is no --trials either)."
+        ),
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="End when the study has this many trials.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time.  [default: one per core]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time (one per core if left out).")] = None,
     driver: Annotated[str | None, typer.Option(help="Who proposes: optuna:tpe or random.")] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the study's seed.")] = None,
     fresh: Annotated[bool, typer.Option(help="Delete the study's earlier trials first.")] = False,

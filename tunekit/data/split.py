@@ -7,9 +7,11 @@ together and sets the latest rows apart.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +86,11 @@ class Holdout(Split):
 
     valid: float = field(default=0.2, kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.valid < 1:
+            raise DataError(f"valid={self.valid}; expected a share of the other rows between 0 and 1, such as 0.2")
+
     def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         return _shuffled_apart(data, rows, share, seed)
 
@@ -125,8 +132,7 @@ class StratifiedKFold(KFold):
         if not data.classes:
             raise DataError("StratifiedKFold needs classes, but the target is a number; use KFold")
         splitter = model_selection.StratifiedKFold(self.k, shuffle=True, random_state=seed)
-        for train, valid in splitter.split(rows, data.target[rows]):
-            yield rows[train], rows[valid]
+        yield from _by_class(splitter, data, rows, None)
 
 
 class GroupKFold(KFold):
@@ -143,12 +149,13 @@ class GroupKFold(KFold):
 
     def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
         groups = _groups(data, rows, self.k)
-        splitter: model_selection.GroupKFold | model_selection.StratifiedGroupKFold
         if data.classes:
             splitter = model_selection.StratifiedGroupKFold(self.k, shuffle=True, random_state=seed)
-        else:
-            splitter = model_selection.GroupKFold(self.k, shuffle=True, random_state=seed)
-        for train, valid in splitter.split(rows, data.target[rows], groups):
+            yield from _by_class(splitter, data, rows, groups)
+            return
+        for train, valid in model_selection.GroupKFold(self.k, shuffle=True, random_state=seed).split(
+            rows, groups=groups
+        ):
             yield rows[train], rows[valid]
 
 
@@ -187,6 +194,21 @@ def _shuffled_apart(data: Dataset, rows: Rows, share: float, seed: int) -> tuple
         raise DataError(f"{len(rows)} rows are too few to set {share:.0%} apart; expected more rows or another share")
     stay, apart = model_selection.train_test_split(rows, test_size=share, random_state=seed, stratify=labels)
     return stay, apart
+
+
+def _by_class(splitter: Any, data: Dataset, rows: Rows, groups: Rows | None) -> Iterator[tuple[Rows, Rows]]:
+    """Folds in which classes keep their shares. A class may be too rare to judge in every fold, but not all may."""
+    counts = np.bincount(data.target[rows].astype(int), minlength=len(data.classes))
+    if counts.max() < splitter.n_splits:
+        raise DataError(
+            f"no class has more than {counts.max()} rows beside the test rows, which can't make {splitter.n_splits} "
+            "folds; expected a row of a class per fold: use fewer folds, or collect more rows"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class in y has only")
+        pairs = list(splitter.split(rows, data.target[rows], groups))
+    for train, valid in pairs:
+        yield rows[train], rows[valid]
 
 
 def _time_parts(data: Dataset, rows: Rows, shares: list[float]) -> list[Rows]:

@@ -174,7 +174,7 @@ class Table:
         doubled = frame[self.id].duplicated()
         if doubled.any():
             raise DataError(
-                f"id column {self.id!r}: {frame[self.id][doubled].iloc[0]!r} stands in more than one row; expected "
+                f"id column {self.id!r}: {_plain(frame[self.id][doubled].iloc[0])!r} stands in more than one row; expected "
                 "unique ids (group= is for rows that belong together)"
             )
         return typed_column(frame[self.id], "category", self.id)
@@ -212,9 +212,24 @@ def read_frame(source: Any) -> pd.DataFrame:
     path = Path(source)
     if not path.exists():
         raise DataError(f"there is no file {str(path)!r}; expected a CSV or Parquet file (relative to {Path.cwd()})")
-    if path.suffix.lower() in (".parquet", ".pq"):
-        return pd.read_parquet(path)
+    if path.is_dir():
+        raise DataError(f"{str(path)!r} is a folder; expected a CSV or Parquet file")
+    return _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
     try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} could not be read as Parquet: {error}; expected a Parquet file") from None
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+        doubled = header[header.duplicated() & (header != "")].unique()
+        if len(doubled):  # pandas would rename them, and a doubled target would become a column to learn from
+            raise DataError(f"{str(path)!r} has more than one column named {', '.join(doubled)}; expected unique names")
         return pd.read_csv(path, na_values=sorted(GAPS), keep_default_na=False, low_memory=False)
     except pd.errors.EmptyDataError:
         raise DataError(f"{str(path)!r} is empty; expected a header line and rows") from None
@@ -302,17 +317,18 @@ def _names_rows(column: pd.Series[Any]) -> bool:
 def _target(
     column: pd.Series[Any], name: str, kind: str | None, classes: tuple[Any, ...]
 ) -> tuple[npt.NDArray[np.float64], tuple[Any, ...]]:
-    kind = kind or infer_kind(column, name)
+    wanted, kind = kind, kind or infer_kind(column, name)
     if column.nunique() == 1:
-        raise DataError(f"target {name!r} is {column.iloc[0]!r} in every row; expected at least two different values")
-    whole = kind == "number" and bool((typed_column(column, "number", name) % 1 == 0).all())
-    few = column.nunique() == 2 or (whole and column.nunique() <= MOST_CLASSES)
-    asked = name and (classes or kind in ("category", "boolean"))
+        raise DataError(
+            f"target {name!r} is {_plain(column.iloc[0])!r} in every row; expected at least two different values"
+        )
     if kind == "date":
         raise DataError(f"target {name!r} holds dates; expected numbers or classes (turn it into a number of days)")
-    if not asked and not few:
-        return typed_column(column, "number", name), ()
-    return _classes(column, name, classes)
+    if classes or kind in ("category", "boolean"):
+        return _classes(column, name, classes)
+    number = typed_column(column, "number", name)
+    few = column.nunique() == 2 or ((number % 1 == 0).all() and column.nunique() <= MOST_CLASSES)
+    return _classes(column, name, classes) if few and wanted is None else (number, ())
 
 
 def _classes(

@@ -11,7 +11,7 @@ from tunekit.ensemble.selection import Predictions
 from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
-RESAMPLES = 1000
+RESAMPLES = 500
 LEVEL = 0.95
 
 

@@ -10,12 +10,18 @@ from pathlib import Path
 import onnx
 
 from tunekit.export.nets import nets_to_onnx
+from tunekit.export.plan import Member
 from tunekit.families import NetFamily
 from tunekit.families.base import load_facts
 from tunekit.space import Value
 from tunekit.training.nets import rebuild
 
 NET = "net.onnx"
+
+
+def converted(member: Member) -> list[onnx.ModelProto]:
+    """The nets of a member's folds, as `convert_trial` left them."""
+    return [onnx.load(member.fold(number) / NET) for number in range(member.folds)]
 
 
 def convert_trial(

@@ -18,6 +18,7 @@ from onnx import numpy_helper, version_converter
 
 from tunekit.errors import ExportError
 from tunekit.export.graph import OPSETS
+from tunekit.export.operations import HANDLERS
 
 if TYPE_CHECKING:
     import keras
@@ -105,8 +106,8 @@ def _trace(model: keras.Model, layout: str) -> _Trace:
     if len(function.outputs) != 1 or function.outputs[0].shape.rank != 2:
         shapes = [tuple(output.shape) for output in function.outputs]
         raise ExportError(f"a net has outputs of shapes {shapes}; expected one output of shape (rows, outputs)")
-    given = [tensor.name for tensor in function.inputs if tensor.dtype != tf.resource]
-    return _Trace(function, dict(zip(given, names, strict=True)), fingerprint)
+    given = [tensor.name for tensor in function.inputs]  # what it was called with, then what it captured
+    return _Trace(function, dict(zip(given, names, strict=False)), fingerprint)
 
 
 def _input_specs(model: keras.Model) -> Any:
@@ -178,7 +179,7 @@ def _convert(traced: _Trace, *, frozen: bool) -> onnx.ModelProto:
                     opset=_TF2ONNX_OPSET,
                     input_names=inputs,
                     output_names=outputs,
-                    custom_op_handlers={"Erfc": (_erfc, [])},
+                    custom_op_handlers={name: (handler, []) for name, handler in HANDLERS.items()},
                     tensors_to_rename=traced.names | {outputs[0]: "prediction"},
                 )
             model = optimizer.optimize_graph(converted).make_model("net")
@@ -214,18 +215,6 @@ def _variables(model: keras.Model) -> list[Any]:
 
 def _weight(position: int) -> str:
     return f"tunekit_weight_{position}"
-
-
-def _erfc(graph: Any, node: Any, name: str, _: Any) -> Any:
-    """TensorFlow's Erfc, which exact GELU uses, as 1 - Erf."""
-    import numpy as np
-
-    source, output = node.input[0], node.output[0]
-    shape, dtype = graph.get_shape(output), graph.get_dtype(output)
-    graph.remove_node(name)
-    one = graph.make_const(f"{name}_one", np.ones((), dtype=np.float32)).output[0]
-    erf = graph.make_node("Erf", [source], shapes=[shape], dtypes=[dtype]).output[0]
-    return graph.make_node("Sub", [one, erf], outputs=[output], shapes=[shape], dtypes=[dtype], name=name)
 
 
 @contextmanager

@@ -136,6 +136,32 @@ def _ensemble(
     targets: int,
 ) -> str:
     """Float32 (n, targets): one TreeEnsemble. Its true branch is left for a numeric split, right for a category set."""
+    numbers, tensors = _attributes(trees, layout, leaf_targets, leaf_weights)
+    output = graph.fresh("TreeEnsemble")
+    node = helper.make_node(
+        "TreeEnsemble",
+        [features],
+        [output],
+        name=output,
+        domain="ai.onnx.ml",
+        aggregate_function=_SUM,
+        n_targets=targets,
+        post_transform=0,
+        **{name: numpy_helper.from_array(array, name) for name, array in tensors.items()},
+    )
+    for name, values in numbers.items():  # make_node takes ten times as long for long lists of numbers
+        attribute = node.attribute.add()
+        attribute.name = name
+        attribute.type = attribute.INTS
+        attribute.ints.extend(values.tolist())
+    graph.add(node)
+    return output
+
+
+def _attributes(
+    trees: TreeArrays, layout: _Layout, leaf_targets: Ints, leaf_weights: npt.NDArray[np.float32]
+) -> tuple[dict[str, Ints], dict[str, npt.NDArray[Any]]]:
+    """The operator's attributes: those that are lists of whole numbers, and those that are tensors."""
     splits = layout.splits
     member = trees.set_size[splits] > 0
     true = np.where(member, trees.right[splits], trees.left[splits])
@@ -160,25 +186,7 @@ def _ensemble(
     missing_true = trees.missing_left[splits] != member
     if missing_true.any():  # where it's left out, missing values take the false branch
         numbers["nodes_missing_value_tracks_true"] = missing_true.astype(np.int64)
-    output = graph.fresh("TreeEnsemble")
-    node = helper.make_node(
-        "TreeEnsemble",
-        [features],
-        [output],
-        name=output,
-        domain="ai.onnx.ml",
-        aggregate_function=_SUM,
-        n_targets=targets,
-        post_transform=0,
-        **{name: numpy_helper.from_array(array, name) for name, array in tensors.items()},
-    )
-    for name, values in numbers.items():  # make_node takes ten times as long for long lists of numbers
-        attribute = node.attribute.add()
-        attribute.name = name
-        attribute.type = attribute.INTS
-        attribute.ints.extend(values.tolist())
-    graph.add(node)
-    return output
+    return numbers, tensors
 
 
 def float32_thresholds(thresholds: npt.NDArray[np.float64], *, inclusive: bool) -> npt.NDArray[np.float32]:

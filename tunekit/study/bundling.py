@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from tunekit.data import GAPS, Schema
 from tunekit.errors import ExportError, StudyError
 from tunekit.executors import Child, Limits, LocalExecutor
 from tunekit.export import BlendPlan, Member, write_bundle
-from tunekit.export.converting import NET, convert_trial
+from tunekit.export.converting import NET, convert_trial, converted
 from tunekit.families import NetFamily
 from tunekit.families.base import load_facts
 from tunekit.ledger import Ledger
@@ -48,7 +47,7 @@ def export(study: Study, root: Path, summary: dict[str, Any], folder: Path, *, o
         candidates = [load_candidate(ledger, trials[member["trial"]], len(prepared.folds)) for member in members]
         plan = _plan(study, prepared, ledger, summary, candidates)
         convert_nets(study, prepared, ledger, [one for one in candidates if _is_net(ledger, one)])
-        write_bundle(plan, folder, lambda position: _converted(plan.members[position]), overwrite=overwrite)
+        write_bundle(plan, folder, lambda position: converted(plan.members[position]), overwrite=overwrite)
     finally:
         ledger.close()
     return folder
@@ -135,7 +134,3 @@ def _texts_like_gaps(schema: Schema) -> dict[str, list[str]]:
 
 def _is_net(ledger: Ledger, candidate: Candidate) -> bool:
     return bool(load_facts(ledger.trial_folder(candidate.trial) / "fold0")["kind"] == "keras")
-
-
-def _converted(member: Member) -> list[onnx.ModelProto]:
-    return [onnx.load(member.fold(number) / NET) for number in range(member.folds)]

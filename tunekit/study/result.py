@@ -37,7 +37,7 @@ class Result:
         ledger = study.open_ledger_to_read(root)
         try:
             path = ledger.folder / "result.json"
-            trials = [trial_summary(trial) for trial in ledger.trials()]
+            trials = [trial_summary(trial) for trial in [*ledger.trials(), *ledger.running()]]
             if path.exists():
                 return cls(study, root, {**json.loads(path.read_text()), "trials": trials})
             facts = json.loads((ledger.folder / "study.json").read_text())

@@ -123,7 +123,7 @@ def _blend(ensemble: Mapping[str, Any], baseline: Any, metric: str) -> list[Rend
     )
     scores = (score_text(single.get("test_score")), score_text(single.get("score")), "")
     judged.add_row(Text(f"best single: {trial_name(single)}"), *map(Text, scores))
-    judged.add_row(Text("baseline"), Text(""), Text(score_text(baseline)), Text(""))
+    judged.add_row(Text("baseline"), *map(Text, (score_text(ensemble.get("test_baseline")), score_text(baseline), "")))
     return [members, judged, Text(str(ensemble.get("verdict") or "no verdict"), style="bold")]
 
 

@@ -1,0 +1,272 @@
+"""From a table to a file of predictions through the command line, once per task, each command a process of its own."""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from searches import (  # type: ignore[import-not-found]
+    attrition,
+    check_mirror,
+    houses,
+    penguins,
+    run,
+    shown,
+    tunekit,
+    write_study,
+)
+
+from tunekit.bundle import Bundle
+
+LIGHT = "tk.Baseline(), tk.Linear(), tk.XGBoost()"
+TRIAL = {"number", "family", "state", "score", "fold_scores", "values", "seconds", "error"}
+ENSEMBLE = {"members", "oof_score", "test_score", "test_interval", "best_single", "verdict"}
+
+
+def check_summary(summary: dict[str, Any], folds: int) -> None:
+    """What `show --json` promises in DESIGN.md."""
+    assert {"study", "metric", "direction", "baseline", "trials", "ensemble"} <= set(summary)
+    assert summary["direction"] in ("minimize", "maximize")
+    numbers = [trial["number"] for trial in summary["trials"]]
+    assert numbers == sorted(set(numbers))
+    for trial in summary["trials"]:
+        assert set(trial) >= TRIAL
+        if trial["state"] == "complete":
+            assert len(trial["fold_scores"]) == folds
+            # a mean, summed in the same order
+            assert math.isclose(trial["score"], np.mean(trial["fold_scores"]), rel_tol=1e-12)
+            assert trial["error"] is None
+            assert trial["seconds"] > 0
+    assert isinstance(summary["baseline"], float)
+    check_ensemble(summary)
+
+
+def check_ensemble(summary: dict[str, Any]) -> None:
+    ensemble = summary["ensemble"]
+    assert set(ensemble) >= ENSEMBLE
+    trials = {trial["number"]: trial for trial in summary["trials"]}
+    # weights are shares of at most some hundred picks: what is lost is float64's rounding
+    assert math.isclose(sum(member["weight"] for member in ensemble["members"]), 1.0, rel_tol=1e-9)
+    for member in ensemble["members"]:
+        trial = trials[member["trial"]]
+        assert (member["family"], member["score"]) == (trial["family"], trial["score"])
+        assert trial["state"] == "complete"
+        assert 0 < member["weight"] <= 1
+    scores = [trial["score"] for trial in summary["trials"] if trial["state"] == "complete"]
+    best = min(scores) if summary["direction"] == "minimize" else max(scores)
+    assert ensemble["best_single"]["score"] == best
+    low, high = ensemble["test_interval"]
+    assert low <= high
+    assert ensemble["verdict"]
+
+
+def check_predictions(folder: Path, rows: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Predict a CSV file with `model/`: the file holds what `Bundle` predicts of the frame, row by row."""
+    new = rows.drop(columns=target)
+    new.to_csv(folder / "new.csv", index=False)
+    tunekit(folder, "predict", "model", "new.csv", "-o", "out.csv")
+    written = pd.read_csv(folder / "out.csv")
+    bundle = Bundle.load(folder / "model")
+    assert written["prediction"].tolist() == bundle.predict(new).tolist()  # 17 digits are written: the same float64
+    if bundle.task == "regression":
+        assert written.columns.tolist() == ["prediction"]
+    else:
+        assert written.columns.tolist() == ["prediction", *(f"proba_{name}" for name in bundle.classes)]
+        shares = written.drop(columns="prediction").to_numpy()
+        np.testing.assert_array_equal(shares, bundle.predict_proba(new))
+        # sums of float32 probabilities
+        np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-5)
+    turned = new.iloc[::-1]
+    # the same rows elsewhere in a batch: vector instructions may add float32 numbers in another order
+    if bundle.task == "regression":
+        np.testing.assert_allclose(bundle.predict(turned), written["prediction"][::-1], rtol=1e-5)
+    else:
+        np.testing.assert_allclose(bundle.predict_proba(turned), shares[::-1], atol=1e-5)
+    return written
+
+
+# Binary, without TensorFlow: the quick one
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> Path:
+    """A folder with a table, its study, and the ledger of a search that ended."""
+    folder: Path = tmp_path_factory.mktemp("binary")
+    attrition().to_csv(folder / "train.csv", index=False)
+    data = 'tk.Table(HERE / "train.csv", target="Attrition")'
+    write_study(folder, data, LIGHT, options="split=tk.StratifiedKFold(2)", run="trials=4, workers=1")
+    printed = tunekit(folder, "search", "study.py", "--trials", "4", "--workers", "1").stdout
+    assert "tunekit export" in printed  # says what to do next
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(searched) -> Path:
+    tunekit(searched, "export", "study.py", "-o", "model")
+    return Path(searched)
+
+
+def test_a_search_leaves_its_trials_and_a_blend(searched) -> None:
+    summary = shown(searched)
+    check_summary(summary, folds=2)
+    assert (summary["study"], summary["metric"], summary["direction"]) == ("small", "average_precision", "maximize")
+    assert [trial["state"] for trial in summary["trials"]] == ["complete"] * 4
+    assert {trial["family"] for trial in summary["trials"]} == {"baseline", "linear", "xgboost"}
+    check_mirror(searched / "mlruns", summary["trials"])
+
+
+def test_what_is_exported_predicts_a_file(exported) -> None:
+    written = check_predictions(exported, attrition(), "Attrition")
+    assert set(written["prediction"]) <= {"No", "Yes"}
+    assert ((written["proba_Yes"] >= 0.5) == (written["prediction"] == "Yes")).all()
+    bundle = Bundle.load(exported / "model")
+    assert bundle.classes == ["No", "Yes"]
+    files = {path.name for path in (exported / "model").iterdir()}
+    assert "manifest.json" in files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
+    kept = list((exported / "mlruns" / "artifacts").glob("*/artifacts/bundle/manifest.json"))
+    assert len(kept) == 1  # on the parent run, the only one with artifacts of this name
+    assert kept[0].read_bytes() == (exported / "model" / "manifest.json").read_bytes()
+
+
+def test_a_bundle_with_a_changed_byte_is_refused(exported, tmp_path) -> None:
+    attrition(5).drop(columns="Attrition").to_csv(tmp_path / "new.csv", index=False)
+    for name in [path.name for path in (exported / "model").iterdir()]:
+        spoiled = tmp_path / f"spoiled_{name}"
+        shutil.copytree(exported / "model", spoiled)
+        content = bytearray((spoiled / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (spoiled / name).write_bytes(content)
+        told = tunekit(tmp_path, "predict", spoiled, "new.csv", "-o", "out.csv", expect=1).stderr
+        assert name in told
+        assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_export_does_not_overwrite_what_is_there(exported, tmp_path) -> None:
+    before = (exported / "model" / "manifest.json").read_bytes()
+    told = tunekit(exported, "export", "study.py", "-o", "model", expect=1).stderr
+    assert "model" in told
+    assert (exported / "model" / "manifest.json").read_bytes() == before
+
+
+def test_run_again_it_resumes(exported, tmp_path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "copy"))
+    before = shown(folder)["trials"]
+    tunekit(folder, "search", "study.py", "--trials", "6", "--workers", "1")
+    summary = shown(folder)
+    check_summary(summary, folds=2)
+    assert summary["trials"][:4] == before
+    assert [trial["number"] for trial in summary["trials"]] == list(range(6))
+    check_mirror(folder / "mlruns", summary["trials"])
+
+
+def test_a_search_on_other_data_is_refused(searched, tmp_path) -> None:
+    folder = Path(shutil.copytree(searched, tmp_path / "copy"))
+    before = shown(folder)
+    table = attrition()
+    table.loc[0, "Age"] += 1
+    table.to_csv(folder / "train.csv", index=False)
+    told = tunekit(folder, "search", "study.py", "--trials", "9", expect=1).stderr
+    assert "data was" in told
+    assert "--fresh" in told
+    assert shown(folder) == before
+    told = tunekit(folder, "export", "study.py", "-o", "other", expect=1).stderr
+    assert "data was" in told
+    assert not (folder / "other").exists()
+
+
+@pytest.mark.slow  # a search from the start, and one that goes on
+def test_python_and_the_command_line_and_resuming_do_the_same(searched, tmp_path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name in ("study.py", "train.csv"):
+        shutil.copy(searched / name, folder)
+    run([sys.executable, "study.py"], folder)
+
+    def told(summary: dict[str, Any]) -> list[Any]:
+        names = ("number", "family", "state", "score", "fold_scores", "values")
+        return [{name: trial[name] for name in names} for trial in summary["trials"]]
+
+    one, other = shown(searched), shown(folder)
+    assert told(one) == told(other)
+    assert one["ensemble"] == other["ensemble"]
+    # Four trials and then two more, or six at once: proposals depend on the history alone.
+    tunekit(folder, "search", "study.py", "--trials", "6", "--workers", "1")
+    tunekit(folder, "search", "study.py", "--trials", "6", "--workers", "1", "--root", "whole")
+    assert told(shown(folder)) == told(shown(folder, root="whole"))
+
+
+# Multiclass, as `tunekit init` writes it: every family of tables, and a net to edit
+
+
+@pytest.mark.slow
+def test_multiclass_with_the_study_that_init_writes(tmp_path) -> None:
+    table = penguins()
+    table.to_csv(tmp_path / "penguins.csv", index=False)
+    told = tunekit(tmp_path, "init", "penguins.csv", "--target", "species").stdout
+    assert "multiclass" in told
+    tunekit(tmp_path, "search", "study.py", "--trials", "8")  # every family's defaults, and xgboost's second ones
+    summary = shown(tmp_path)
+    check_summary(summary, folds=5)
+    families = {trial["family"] for trial in summary["trials"] if trial["state"] == "complete"}
+    assert families >= {"baseline", "linear", "xgboost", "forest"}
+    failed = {trial["family"]: trial["error"] for trial in summary["trials"] if trial["state"] == "failed"}
+    assert failed == {}
+    assert summary["ensemble"]["oof_score"] < summary["baseline"] / 4  # species are told apart by eye
+    tunekit(tmp_path, "export", "study.py", "-o", "model")
+    written = check_predictions(tmp_path, table, "species")
+    # most of these rows were trained on; a blend that errs on one in twenty of them would have lost its columns
+    assert (written["prediction"] == table["species"]).mean() > 0.95
+    check_mirror(tmp_path / "mlruns", summary["trials"])
+
+
+# Regression, with a net of one's own
+
+
+NETS = """
+def build(hp):
+    model = keras.Sequential([keras.layers.Dense(hp.Int("units", 8, 32, step=8), activation="relu")])
+    model.add(keras.layers.Dense(1))
+    model.compile(keras.optimizers.Adam(hp.Float("lr", 1e-3, 1e-1, sampling="log", default=1e-2)), loss="mse")
+    return model
+
+
+def net(hp, data):
+    inputs, x = data.keras_inputs()
+    x = keras.layers.Dense(16, activation="relu")(x)
+    x = keras.layers.BatchNormalization()(x)
+    model = keras.Model(inputs, data.keras_head(x))
+    model.compile(keras.optimizers.Adam(hp.Float("lr", 1e-3, 1e-1, sampling="log", default=1e-2)), loss=data.loss)
+    return model
+"""
+
+
+@pytest.mark.slow
+def test_regression_with_nets_of_ones_own(tmp_path) -> None:
+    table = houses()
+    table.to_parquet(tmp_path / "houses.parquet", index=False)
+    write_study(
+        tmp_path,
+        'tk.Table(HERE / "houses.parquet", target="Sale_Price")',
+        f"{LIGHT}, tk.Keras(build, epochs=15, batch_size=32), tk.Keras(net, epochs=15)",
+        code=NETS,
+        options="split=tk.KFold(2)",
+    )
+    tunekit(tmp_path, "search", "study.py", "--trials", "9")
+    summary = shown(tmp_path)
+    check_summary(summary, folds=2)
+    assert summary["metric"] == "rmse"
+    assert [trial["error"] for trial in summary["trials"] if trial["state"] == "failed"] == []
+    families = {trial["family"] for trial in summary["trials"] if trial["state"] == "complete"}
+    assert families == {"baseline", "linear", "xgboost", "keras", "net"}
+    assert summary["ensemble"]["oof_score"] < summary["baseline"]
+    tunekit(tmp_path, "export", "study.py", "-o", "model")
+    check_predictions(tmp_path, table, "Sale_Price")
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    assert len(manifest["members"]) == len(summary["ensemble"]["members"])
+    check_mirror(tmp_path / "mlruns", summary["trials"])
