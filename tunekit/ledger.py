@@ -21,7 +21,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tunekit.drivers.base import ProposalSampler
-from tunekit.drivers.translate import suggest, to_stored
+from tunekit.drivers.translate import from_stored, is_stored, key_of, suggest, to_stored
 from tunekit.errors import StudyError
 from tunekit.space import Dimension, Value
 from tunekit.trial import State, Trial, derive_seed
@@ -67,6 +67,7 @@ class Ledger:
         self._storage: optuna.storages.RDBStorage | None = None
         self._lock: IO[str] | None = None
         self._next_number = 0
+        self._waiting: dict[str, int] = {}  # counted here: asking the database at each look costs milliseconds
 
     def open(self, identity: Mapping[str, Any], *, seed: int, fresh: bool = False) -> None:
         """Open for a search: take the lock, check that this is the same study, recover what a crash left.
@@ -107,7 +108,7 @@ class Ledger:
             self._lock = None
 
     def add_family(self, family: str, sampler: ProposalSampler, pruner: Any, plans: list[dict[str, Any]]) -> None:
-        """Open or create a family's Optuna study; a new one starts with its plans."""
+        """Open or create a family's Optuna study, with every plan that it was not given before."""
         study = optuna.create_study(
             storage=self._open_storage,
             study_name=family,
@@ -118,18 +119,21 @@ class Ledger:
         )
         self._studies[family] = study
         self._samplers[family] = sampler
-        if not study.get_trials(deepcopy=False):
-            for plan in plans:
+        known = [trial.user_attrs.get("plan") for trial in study.get_trials(deepcopy=False)]
+        for plan in plans:
+            if plan not in known:
                 study.enqueue_trial({}, user_attrs={"plan": plan})
+        self._waiting[family] = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def planned(self, family: str) -> int:
         """How many planned trials of a family wait to be run."""
-        return len(self._studies[family].get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        return self._waiting[family]
 
     def start(self, family: str, started: float) -> Running:
         """Ask for the family's next trial."""
         handle = self._studies[family].ask()
         plan = handle.user_attrs.get("plan")
+        self._waiting[family] -= plan is not None
         root = (plan or {}).get("retry_of", handle.number)
         trial = Trial(
             number=self._next_number,
@@ -175,9 +179,10 @@ class Ledger:
         for summary in optuna.get_all_study_summaries(self._open_storage):
             study = self._study(summary.study_name)
             for frozen in study.get_trials(deepcopy=False, states=tuple(set(_TOLD.values()))):
-                record = _read_record(
-                    self.folder / "trials" / _folder_name(frozen.user_attrs["number"], study.study_name)
-                )
+                number = frozen.user_attrs.get("number")
+                if number is None:  # died within `start`: it never was a trial
+                    continue
+                record = _read_record(self.folder / "trials" / _folder_name(number, study.study_name))
                 if record is not None:
                     ended.append(record)
         return sorted(ended, key=lambda trial: trial.number)
@@ -295,13 +300,20 @@ class Ledger:
             index=frozen.number,
             seed=derive_seed(self._seed, "fit", family, plan.get("retry_of", frozen.number)),
             state=State.INTERRUPTED,
-            values=dict(frozen.params),
+            values=self._known_values(family, frozen.params),
             started=frozen.datetime_start.timestamp() if frozen.datetime_start else 0.0,
             error="the search was killed while it ran; it is run again with the same values",
             retry_of=plan.get("retry_of"),
         )
         _write_record(self.trial_folder(trial), trial)
         return trial
+
+    def _known_values(self, family: str, params: Mapping[str, Any]) -> dict[str, Value]:
+        """The values behind what Optuna stored, where a trial that ended tells the dimension; for reading only."""
+        told = [one for trial in self.trials() if trial.family == family for one in trial.dimensions]
+        dimensions = {one.key: one for one in told}
+        known = [(dimensions[key_of(name)], stored) for name, stored in params.items() if key_of(name) in dimensions]
+        return {one.name: from_stored(one, stored) for one, stored in known if is_stored(one, stored)}
 
     def _plan_again(self, family: str, index: int, params: Mapping[str, Any], plan: dict[str, Any] | None) -> None:
         """Plan first, tell after: dying in between is noticed here, by the plan that is already there."""
@@ -310,8 +322,10 @@ class Ledger:
             if (other.user_attrs.get("plan") or {}).get("replaces") == index:
                 return
         root = (plan or {}).get("retry_of", index)
-        again = {**(plan or {}), "params": dict(params), "retry_of": root, "replaces": index}
+        known = {key_of(name): stored for name, stored in params.items()}
+        again = {**(plan or {}), "params": known, "retry_of": root, "replaces": index}
         study.enqueue_trial({}, user_attrs={"plan": again})
+        self._waiting[family] = self._waiting.get(family, 0) + 1
 
     def _tell(self, family: str, index: int, trial: Trial | None) -> None:
         state = _TOLD[trial.state] if trial is not None else TrialState.FAIL
@@ -323,7 +337,7 @@ def _planned(plan: dict[str, Any] | None, dimension: Dimension) -> dict[str, Any
     """Stored value by key of what a plan says for a dimension; empty where it says nothing that fits."""
     if plan is None:
         return {}
-    if dimension.key in plan.get("params", {}):
+    if is_stored(dimension, plan.get("params", {}).get(dimension.key)):
         return {dimension.key: plan["params"][dimension.key]}
     value = plan.get("values", {}).get(dimension.name)
     if value is None or not dimension.contains(value):

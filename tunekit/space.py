@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from typing import Any
 
 from tunekit.errors import SpaceError
@@ -97,10 +98,11 @@ class Dimension:
         step = self.step or 1
         if self.sampling == "log":
             count = math.floor(math.log(high / low) / math.log(step) + 1e-9) + 1
-            values = [low * step**position for position in range(count)]
+            values = [min(low * step**position, high) for position in range(count)]
         else:
-            values = [low + step * position for position in range(math.floor((high - low) / step + 1e-9) + 1)]
-        return tuple(round(value) for value in values) if self.kind == "int" else tuple(min(v, high) for v in values)
+            first, between = Decimal(str(low)), Decimal(str(step))  # so that 0.1 + 2 * 0.1 is 0.3
+            values = [float(first + between * position) for position in range(int((high - low) / step + 1e-9) + 1)]
+        return tuple(round(value) for value in values) if self.kind == "int" else tuple(values)
 
     def contains(self, value: Any) -> bool:
         """Whether the value is one that this dimension can take."""
@@ -297,5 +299,5 @@ class HyperParameters:
         if not all(self.values.get(parent) in values for parent, values in known.conditions):
             return None
         if known.name not in self.values:
-            self.values[known.name] = known.default if known.kind == "fixed" else self._suggest(known)
+            self.values[known.name] = self._suggest(known)
         return self.values[known.name]

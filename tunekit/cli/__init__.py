@@ -16,6 +16,8 @@ def main() -> None:
         app()
     except TunekitError as error:
         from rich.console import Console
+        from rich.text import Text
 
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
+        told = Text.assemble(("error:", "bold red"), f" {error}")  # as it is: messages hold brackets of their own
+        Console(stderr=True, soft_wrap=True).print(told)
         sys.exit(1)

@@ -39,7 +39,8 @@ study = tk.Study(
 {roles}        # kinds={{"COLUMN": "category"}},  # corrects a type: "number", "boolean", "date", "category" or "drop"
     ),
     metric={metric!r},  # {why_metric}
-    split={split},  # {about_split}
+    # {about_split}.
+    split={split},
     families=[
         tk.Baseline(),  # what every other family has to beat
         tk.Linear(),
@@ -59,6 +60,9 @@ if __name__ == "__main__":
     print(result)
     result.export("model", overwrite=True)
 '''
+
+LONGEST_COMMENT = 90
+"""Letters of a text from the table that a comment repeats."""
 
 
 def write_study(table: Path, output: Path, *, target: str, time: str | None, group: str | None) -> str:
@@ -82,20 +86,21 @@ def write_study(table: Path, output: Path, *, target: str, time: str | None, gro
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(
         TEMPLATE.format(
-            title=f"Predicts {target} from {table.name}.",
-            output=output.name,
+            title=_in_docstring(f"Predicts {target} from {table.name}."),
+            output=_in_docstring(output.name),
             name=_study_name(table.stem),
             rows=f"{len(data):,}",
             columns=_columns(data),
             path=os.path.relpath(table.resolve(), output.resolve().parent),
             target=target,
-            about_target=_about_target(data),
+            about_target=_in_comment(_about_target(data)),
             roles="".join(f"        {role}={column!r},\n" for role, column in roles.items() if column),
             metric=metric,
             why_metric=reason,
             split=f"tk.{type(split).__name__}({getattr(split, 'k', '')})",
             about_split=f"{_about_split(data)}; {split.test:.0%} of the rows are set apart for the final judgement",
-        )
+        ),
+        encoding="utf-8",
     )
     notices = "".join(f"note: {notice}\n" for notice in data.notices)
     return f"{notices}wrote {output}: {data.task}, judged by {metric}. Next: tunekit search {output} --budget 10m"
@@ -104,6 +109,16 @@ def write_study(table: Path, output: Path, *, target: str, time: str | None, gro
 def _study_name(stem: str) -> str:
     name = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in stem)
     return name.lstrip("-_") or "study"
+
+
+def _in_comment(text: str) -> str:
+    """A text from a table, which may hold anything, as part of one line that Python doesn't read."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return line if len(line) <= LONGEST_COMMENT else f"{line[:LONGEST_COMMENT]}..."
+
+
+def _in_docstring(text: str) -> str:
+    return _in_comment(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _columns(data: Dataset) -> str:

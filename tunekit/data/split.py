@@ -59,6 +59,8 @@ class Split(ABC):
         Raises:
             DataError: too few rows, classes or groups for this split.
         """
+        if data.classes:
+            _check_class_counts(data, data.target, least=2)
         everything = np.arange(len(data), dtype=np.int64)
         development, test = self._apart(data, everything, self.test, seed)
         pairs = tuple((np.sort(train), np.sort(valid)) for train, valid in self._pairs(data, development, seed))

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 
+from tunekit.drivers.translate import key_of
 from tunekit.errors import StudyError
 from tunekit.trial import derive_seed
 
@@ -146,8 +147,8 @@ class ProposalSampler(optuna.samplers.BaseSampler):
         param_distribution: optuna.distributions.BaseDistribution,
     ) -> Any:
         """The planned value, or a proposal of the driver."""
-        if param_name in self.planned:
-            return self.planned[param_name]
+        if key_of(param_name) in self.planned:
+            return self.planned[key_of(param_name)]
         return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:

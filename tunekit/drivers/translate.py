@@ -7,6 +7,7 @@ into the grid (log sampling with a step), or the probability (reverse_log).
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import optuna
@@ -14,9 +15,32 @@ import optuna
 from tunekit.space import Dimension, Value
 
 
+MOST_VERSIONS = 100
+"""So often may a dimension change its kind or choices within one study."""
+
+
 def suggest(trial: optuna.Trial, dimension: Dimension) -> Value:
-    """Ask an Optuna trial for a value of the dimension."""
-    key = dimension.key
+    """Ask an Optuna trial for a value of the dimension.
+
+    In an Optuna study a name keeps its kind and its choices. A factory may change them, between two runs or between
+    two trials; then the name gets a version, such as "units #2".
+    """
+    version = 1
+    while True:
+        try:
+            return _suggest(trial, dimension, dimension.key if version == 1 else f"{dimension.key} #{version}")
+        except ValueError:
+            version += 1
+            if version > MOST_VERSIONS:
+                raise
+
+
+def key_of(name: str) -> str:
+    """The dimension's key of a name in Optuna: without its version."""
+    return re.sub(r" #\d+$", "", name)
+
+
+def _suggest(trial: optuna.Trial, dimension: Dimension, key: str) -> Value:
     if dimension.kind not in ("int", "float"):
         return from_stored(dimension, trial.suggest_categorical(key, dimension.choices))
     low, high = dimension.bounds
@@ -30,7 +54,7 @@ def suggest(trial: optuna.Trial, dimension: Dimension) -> Value:
         top = int(low) + (int(high) - int(low)) // step * step
         return from_stored(dimension, trial.suggest_int(key, int(low), top, step=step, log=log))
     if dimension.step is not None:
-        highest = low + math.floor((high - low) / dimension.step + 1e-9) * dimension.step
+        highest = float((dimension.grid or (low,))[-1])
         return from_stored(dimension, trial.suggest_float(key, low, highest, step=dimension.step))
     return from_stored(dimension, trial.suggest_float(key, low, high, log=log))
 
@@ -43,11 +67,20 @@ def from_stored(dimension: Dimension, stored: Any) -> Value:
     value = float(stored)
     if dimension.sampling == "reverse_log":
         low, high = dimension.bounds
-        value = high + low - low * (high / low) ** (1.0 - value)
-        value = min(grid, key=lambda one: abs(one - value)) if grid else value
-    elif dimension.sampling == "log" and grid:
+        value = min(max(high + low - low * (high / low) ** (1.0 - value), low), high)
+    if dimension.sampling == "log" and grid:
         value = grid[int(stored)]
+    elif grid:
+        value = min(grid, key=lambda one: abs(one - value))
     return round(value) if dimension.kind == "int" else value
+
+
+def is_stored(dimension: Dimension, stored: Any) -> bool:
+    """Whether a stored value stands for one that the dimension can take: its factory may have been changed since."""
+    try:
+        return dimension.contains(from_stored(dimension, stored))
+    except (IndexError, TypeError, ValueError):
+        return False
 
 
 def to_stored(dimension: Dimension, value: Value) -> Any:

@@ -20,10 +20,15 @@ from typing import Any
 import cloudpickle
 import psutil
 
+from tunekit.errors import StudyError
+
 LIGHT = ("numpy", "cloudpickle", "tunekit.executors.warm_light")
 HEAVY = ("numpy", "cloudpickle", "tunekit.executors.warm_heavy")
 
 GIB = 2**30
+
+MOST_FAILED_STARTS = 3
+"""A server that ends so often before it is ready will never be."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +108,21 @@ class Child:
 
     def last_words(self) -> str:
         """The last line that the process printed, or nothing."""
-        try:
-            lines = self.log.read_text(errors="replace").strip().splitlines()
-        except FileNotFoundError:
-            return ""
-        return lines[-1][:300] if lines else ""
+        return last_line(self.log)
 
 
 def travels_by_value(module: ModuleType) -> None:
     """Send the functions of a module that no other process can import, such as a study file, by value."""
     cloudpickle.register_pickle_by_value(module)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log file, or nothing."""
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except FileNotFoundError:
+        return ""
+    return lines[-1][:300] if lines else ""
 
 
 class _Server:
@@ -184,6 +194,7 @@ class LocalExecutor:
     def __init__(self, threads: int, log: Path, *, heavy: bool = True) -> None:
         self._threads = threads
         self._log = log
+        self._failed_starts = 0
         self._servers = {False: _Server(LIGHT, threads, log)}
         if heavy:
             self._servers[True] = _Server(HEAVY, threads, log)
@@ -248,6 +259,13 @@ class LocalExecutor:
 
     def _restart(self, heavy: bool) -> None:
         dead = self._servers[heavy]
+        self._failed_starts = 0 if dead.ready else self._failed_starts + 1
+        if self._failed_starts == MOST_FAILED_STARTS:
+            raise StudyError(
+                f"the process server ended {MOST_FAILED_STARTS} times while it imported "
+                f"{'TensorFlow' if heavy else 'scikit-learn and XGBoost'}; expected that to work: its last words were "
+                f"{last_line(self._log)!r} ({self._log})"
+            )
         dead.control.close()
         dead.process.kill()
         dead.process.wait()

@@ -6,6 +6,7 @@ already is found by its tags, so a study can be mirrored again after any crash w
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import math
@@ -56,6 +57,7 @@ class Mirror:
         self._own = tracking_uri is None
         if tracking_uri is None:
             self._root.mkdir(parents=True, exist_ok=True)
+            make_database(self._root)
             follow_a_move(self._root)
             tracking_uri = f"sqlite:///{(self._root / 'mlflow.db').as_posix()}"
         self._uri = tracking_uri
@@ -235,6 +237,30 @@ class Mirror:
         with suppress(NotImplementedError):  # some stores only grow
             repository: Any = get_artifact_repository(uri, tracking_uri=self._uri)
             repository.delete_artifacts(path)
+
+
+def make_database(root: Path) -> None:
+    """Make MLflow's database whole or not at all.
+
+    MLflow makes its tables in dozens of steps, which take seconds; killed in between, it leaves a database that it can
+    neither open nor complete.
+
+    Args:
+        root: the `mlruns/` directory.
+    """
+    database, partial = root / "mlflow.db", root / "mlflow.db.partial"
+    if database.exists():
+        return
+    with (root / "mlflow.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two searches may start at once
+        if database.exists():
+            return
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        partial.unlink(missing_ok=True)
+        store = SqlAlchemyStore(f"sqlite:///{partial.as_posix()}", (root / "artifacts").as_uri())
+        store.engine.dispose()
+        partial.replace(database)
 
 
 def follow_a_move(root: Path) -> None:

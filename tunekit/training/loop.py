@@ -3,6 +3,9 @@
 For data in memory, most of `fit`'s time on small batches goes to its input pipeline and to Python between steps. Here a
 whole epoch is one compiled loop: batches are gathered from tensors, and the model's own `train_step` is called on each.
 With the same batch order the weights are those that `fit` gives.
+
+Tracing that loop takes longer than many an epoch. A `TracedModel` is traced once and then takes over the variables of
+other models of the same build: the folds of one trial.
 """
 
 from __future__ import annotations
@@ -21,11 +24,83 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, npt.NDArray[Any]] | npt.NDArray[Any]
+CHUNK = 4096
+"""Rows per step where no gradients are needed."""
+
 BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
 
 
+class TracedModel:
+    """A compiled model with the graphs that run it.
+
+    Args:
+        model: built and compiled.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self._epochs: dict[int, Any] = {}
+        self._forward: Any = None
+
+    def predict(self, x: Arrays, rows: int) -> npt.NDArray[Any]:
+        """The model's outputs in inference, in chunks; traced once for every number of rows."""
+        import tensorflow as tf
+
+        if self._forward is None:
+            self._forward = tf.function(
+                lambda x: self.model(x, training=False), input_signature=[_any_rows(x)], autograph=False
+            )
+        parts = [self._forward(_slice(x, start, start + CHUNK)) for start in range(0, max(rows, 1), CHUNK)]
+        return np.concatenate([np.asarray(part) for part in parts])
+
+    def run_epoch(self, order: npt.NDArray[np.int64], tensors: Any, batch_size: int) -> None:
+        """One epoch over tensors with equal first dimension, in the given order of rows."""
+        import tensorflow as tf
+
+        if batch_size not in self._epochs:
+            signature = [tf.TensorSpec([None], tf.int32), _any_rows(tensors)]
+            self._epochs[batch_size] = tf.function(
+                self._epoch_of(batch_size), input_signature=signature, autograph=False
+            )
+        self._epochs[batch_size](tf.constant(order, dtype=tf.int32), tensors)
+
+    def take_over(self, fresh: keras.Model) -> bool:
+        """Take over the values of every variable of another model, its optimizer's included.
+
+        Returns:
+            False, having changed nothing, if it is not a model of the same build.
+        """
+        if type(fresh) is not type(self.model) or type(fresh.optimizer) is not type(self.model.optimizer):
+            return False
+        build_optimizer(fresh)
+        pairs = [
+            (self.model.variables, fresh.variables),
+            (self.model.optimizer.variables, fresh.optimizer.variables),
+        ]
+        if any(_shapes(own) != _shapes(other) for own, other in pairs):
+            return False
+        for owns, others in pairs:
+            for own, other in zip(owns, others, strict=True):
+                own.assign(other)
+        return True
+
+    def _epoch_of(self, batch_size: int) -> Callable[[Any, Any], None]:
+        import tensorflow as tf
+
+        def run(order: Any, tensors: Any) -> None:
+            def step(number: Any) -> Any:
+                rows = order[number * batch_size : (number + 1) * batch_size]
+                self.model.train_step(tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), tensors))
+                return number + 1
+
+            steps = (tf.shape(order)[0] + batch_size - 1) // batch_size
+            tf.while_loop(lambda number: number < steps, step, (tf.constant(0),), parallel_iterations=1)
+
+        return run
+
+
 def fit(
-    model: keras.Model,
+    traced: TracedModel,
     x: Arrays,
     y: npt.NDArray[Any],
     *,
@@ -40,7 +115,7 @@ def fit(
     Where one graph can't serve (see `needs_plain_fit`), `model.fit` itself is called, and the log says why.
 
     Args:
-        model: compiled.
+        traced: its model is compiled.
         x: an array (n, ...), or arrays by input name.
         y: the target (n, ...).
         batch_size: rows per step; the last step takes what is left.
@@ -49,11 +124,11 @@ def fit(
         sample_weight: (n,) or None.
         order: from the epoch's number, from 0, to the order of its rows.
     """
-    reason = needs_plain_fit(model, callbacks)
+    reason = needs_plain_fit(traced.model, callbacks)
     if reason:
         logger.info("model.fit is used: %s", reason)
-        return _plain_fit(model, x, y, batch_size, epochs, callbacks, sample_weight, order)
-    return _graph_fit(model, x, y, batch_size, epochs, callbacks, sample_weight, order)
+        return _plain_fit(traced.model, x, y, batch_size, epochs, callbacks, sample_weight, order)
+    return _graph_fit(traced, x, y, batch_size, epochs, callbacks, sample_weight, order)
 
 
 def needs_plain_fit(model: keras.Model, callbacks: Sequence[Any]) -> str | None:
@@ -107,7 +182,7 @@ def _plain_fit(
 
 
 def _graph_fit(
-    model: keras.Model,
+    traced: TracedModel,
     x: Arrays,
     y: npt.NDArray[Any],
     batch_size: int,
@@ -119,6 +194,7 @@ def _graph_fit(
     import keras
     import tensorflow as tf
 
+    model = traced.model
     data = (x, y) if sample_weight is None else (x, y, sample_weight)
     tensors = tf.nest.map_structure(tf.convert_to_tensor, data)
     _build(model, tensors)
@@ -126,14 +202,13 @@ def _graph_fit(
     listeners = keras.callbacks.CallbackList(
         list(callbacks), add_history=True, add_progbar=False, verbose=0, epochs=epochs, steps=steps, model=model
     )
-    run_epoch = _epoch_function(model, tensors, batch_size, steps)
     model.stop_training = False
     listeners.on_train_begin()
     logs: dict[str, float] = {}
     for epoch in range(epochs):
         model.reset_metrics()
         listeners.on_epoch_begin(epoch)
-        run_epoch(tf.constant(order(epoch), dtype=tf.int32))
+        traced.run_epoch(order(epoch), tensors, batch_size)
         logs = {name: float(value) for name, value in model.get_metrics_result().items()}
         listeners.on_epoch_end(epoch, logs)
         if model.stop_training:
@@ -143,28 +218,33 @@ def _graph_fit(
     return model.history
 
 
-def _epoch_function(model: keras.Model, tensors: Any, batch_size: int, steps: int) -> Any:
-    import tensorflow as tf
-
-    def step(number: Any, order: Any) -> tuple[Any, Any]:
-        rows = order[number * batch_size : (number + 1) * batch_size]
-        model.train_step(tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), tensors))
-        return number + 1, order
-
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def run_epoch(order: Any) -> None:
-        tf.while_loop(lambda number, _: number < steps, step, (tf.constant(0), order), parallel_iterations=1)
-
-    return run_epoch
-
-
 def _build(model: keras.Model, tensors: Any) -> None:
     """Create every variable before tracing: of layers, losses, metrics and the optimizer. `fit` does the same."""
     import tensorflow as tf
 
     model._symbolic_build(data_batch=tf.nest.map_structure(lambda tensor: tensor[:2], tensors))
+    build_optimizer(model)
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Create the optimizer's variables."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+def _shapes(variables: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return [(tuple(variable.shape), variable.dtype) for variable in variables]
+
+
+def _any_rows(data: Any) -> Any:
+    """The specification of arrays like these, with any number of rows."""
+    import tensorflow as tf
+
+    return tf.nest.map_structure(lambda array: tf.TensorSpec([None, *array.shape[1:]], array.dtype), data)
+
+
+def _slice(x: Arrays, start: int, end: int) -> Arrays:
+    return {name: array[start:end] for name, array in x.items()} if isinstance(x, dict) else x[start:end]
 
 
 def _take(x: Arrays, rows: npt.NDArray[np.int64]) -> Arrays:

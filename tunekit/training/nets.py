@@ -16,13 +16,10 @@ from tunekit.errors import FactoryError, TrialError
 from tunekit.families import Fitted, Fold, NetData, NetFamily, Part
 from tunekit.families.base import EpochReport, Predictions, save_facts
 from tunekit.space import HyperParameters, Value
-from tunekit.training.loop import fit
+from tunekit.training.loop import TracedModel, fit
 
 if TYPE_CHECKING:
     import keras
-
-CHUNK = 4096
-"""Rows per step where no gradients are needed."""
 
 COLUMN_INPUTS = {"numbers", "codes"}
 
@@ -32,23 +29,26 @@ class FittedNet(Fitted):
     """A trained net.
 
     Args:
-        model: the Keras model with the best epoch's weights.
+        traced: the Keras model with the best epoch's weights, until another fold takes it over.
         preparation: of the fold.
         layout: "columns" or "flat".
         regression: whether its output is the standardised target.
-        forward: compiled `model(x, training=False)`.
     """
 
-    model: keras.Model
+    traced: TracedModel
     preparation: Preparation
     layout: str
     regression: bool
-    forward: Any
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model."""
+        return self.traced.model
 
     def predict(self, rows: Encoded) -> Predictions:
         """See `Fitted.predict`."""
         x = net_inputs(self.model, self.preparation, rows, self.layout)
-        return self.finish(forward_all(self.forward, x, len(rows)))
+        return self.finish(self.traced.predict(x, len(rows)))
 
     def finish(self, raw: npt.NDArray[Any]) -> Predictions:
         """From the net's outputs to predictions."""
@@ -72,46 +72,68 @@ class BinaryPairNet(FittedNet):
         return np.asarray(raw, dtype=np.float64)[:, 1:]
 
 
-def fit_net(family: NetFamily, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
-    """Train a net family's model on a fold.
+class NetFitter:
+    """Fits the nets of one trial, fold after fold; what was traced for one fold serves the next.
 
-    Raises:
-        FactoryError: the factory's model does not fit the task.
-        TrialError: the loss became NaN.
+    Args:
+        family: builds the nets.
     """
-    import keras
 
-    keras.utils.set_random_seed(fold.seed)
-    data = NetData.of(fold)
-    model = family.build(hp, data)
-    layout = layout_of(model)
-    x = net_inputs(model, fold.preparation, fold.train.rows, layout)
-    if not model.built:
-        model(_first(x, 2))
-    check_outputs(family, model, data)
-    batch_size = family.batch_size(hp, data)
-    kind = BinaryPairNet if fold.task == "binary" and model.output_shape[-1] == 2 else FittedNet
-    fitted = kind(model, fold.preparation, layout, fold.task == "regression", forward_function(model))
-    judge = _judge(fitted, fold, report)
-    random = np.random.default_rng(fold.seed)
-    fit(
-        model,
-        x,
-        net_target(fold, fold.train),
-        batch_size=batch_size,
-        epochs=family.epochs,
-        callbacks=[
-            judge,
-            keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=max(family.patience // 3, 1)),
-            keras.callbacks.EarlyStopping(monitor="val_loss", patience=family.patience, restore_best_weights=True),
-            *family.callbacks(),
-        ],
-        sample_weight=fold.train.weight,
-        order=lambda epoch: random.permutation(len(fold.train)),
-    )
-    fitted.best_epoch = judge.best_epoch
-    fitted.stopped = judge.stopped
-    return fitted
+    def __init__(self, family: NetFamily) -> None:
+        self._family = family
+        self._traced: TracedModel | None = None
+
+    def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedNet:
+        """Train a net on a fold. The net of the fold before must have been saved: its variables are taken over.
+
+        Raises:
+            FactoryError: the factory's model does not fit the task.
+            TrialError: the loss became NaN.
+        """
+        import keras
+
+        family = self._family
+        keras.utils.set_random_seed(fold.seed)
+        data = NetData.of(fold)
+        fresh = family.build(hp, data)
+        layout = layout_of(fresh)
+        x = net_inputs(fresh, fold.preparation, fold.train.rows, layout)
+        if not fresh.built:
+            fresh(_first(x, 2))
+        check_outputs(family, fresh, data)
+        batch_size = family.batch_size(hp, data)
+        kind = BinaryPairNet if fold.task == "binary" and fresh.output_shape[-1] == 2 else FittedNet
+        fitted = kind(self._taken_over(fresh), fold.preparation, layout, fold.task == "regression")
+        judge = _judge(fitted, fold, report)
+        random = np.random.default_rng(fold.seed)
+        fit(
+            fitted.traced,
+            x,
+            net_target(fold, fold.train),
+            batch_size=batch_size,
+            epochs=family.epochs,
+            callbacks=[
+                judge,
+                keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(family.patience // 3, 1)),
+                keras.callbacks.EarlyStopping("val_loss", patience=family.patience, restore_best_weights=True),
+                *family.callbacks(),
+            ],
+            sample_weight=fold.train.weight,
+            order=lambda epoch: random.permutation(len(fold.train)),
+        )
+        fitted.best_epoch = judge.best_epoch
+        fitted.stopped = judge.stopped
+        return fitted
+
+    def _taken_over(self, fresh: keras.Model) -> TracedModel:
+        if self._traced is None or not self._traced.take_over(fresh):
+            self._traced = TracedModel(fresh)
+        return self._traced
+
+
+def fit_net(family: NetFamily, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedNet:
+    """Train a net on a single fold: see `NetFitter.fit`."""
+    return NetFitter(family).fit(hp, fold, report)
 
 
 def rebuild(
@@ -164,19 +186,6 @@ def net_target(fold: Fold, part: Part) -> npt.NDArray[Any]:
     return part.target.astype(np.float32)[:, None] if fold.task == "binary" else part.target.astype(np.int32)
 
 
-def forward_function(model: keras.Model) -> Any:
-    """Compiled inference, one trace for every number of rows."""
-    import tensorflow as tf
-
-    return tf.function(lambda x: model(x, training=False), reduce_retracing=True, autograph=False)
-
-
-def forward_all(forward: Any, x: Any, rows: int) -> npt.NDArray[Any]:
-    """Outputs for all rows, in chunks."""
-    parts = [np.asarray(forward(_slice(x, start, start + CHUNK))) for start in range(0, rows, CHUNK)]
-    return np.concatenate(parts)
-
-
 def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> None:
     """Refuse a model whose output can't be a prediction for the task."""
     shape = model.output_shape
@@ -210,7 +219,7 @@ def _judge(fitted: FittedNet, fold: Fold, report: EpochReport) -> Any:
         stopped = False
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            outputs = forward_all(fitted.forward, x, len(y))
+            outputs = fitted.traced.predict(x, len(y))
             loss = float(self.model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False))
             _check_finite(logs.get("loss", loss), loss, epoch + 1)
             predictions = check_predictions(fitted.finish(outputs), fold.task)
@@ -257,8 +266,4 @@ def _check_finite(loss: float, val_loss: float, epoch: int) -> None:
 
 
 def _first(x: Any, rows: int) -> Any:
-    return _slice(x, 0, rows)
-
-
-def _slice(x: Any, start: int, end: int) -> Any:
-    return {name: array[start:end] for name, array in x.items()} if isinstance(x, dict) else x[start:end]
+    return {name: array[:rows] for name, array in x.items()} if isinstance(x, dict) else x[:rows]

@@ -32,7 +32,7 @@ from tunekit.errors import TunekitError
 from tunekit.families import Family, Fitted, Fold, NetFamily, Part
 from tunekit.metrics import Metric
 from tunekit.space import Dimension, HyperParameters, Value
-from tunekit.training.nets import check_predictions, fit_net
+from tunekit.training.nets import NetFitter, check_predictions
 from tunekit.trial import derive_seed
 
 
@@ -107,11 +107,12 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
 def _run_folds(channel: Connection, task: TrialTask) -> float:
     seconds = 0.0
     values: dict[str, Value] = {}
+    fitter = NetFitter(task.family) if isinstance(task.family, NetFamily) else task.family
     for number in range(task.store.facts["folds"]):
         begun = time.monotonic()
         fold = load_fold(task.store, number, task.metric, derive_seed(task.seed, number), task.threads)
         hp = HyperParameters(partial(_ask, channel) if number == 0 else partial(_again, values))
-        fitted = _fit(channel, task.family, hp, fold)
+        fitted = _fit(channel, fitter, hp, fold)
         values = hp.values
         if fitted.stopped:
             raise _Stopped(seconds + time.monotonic() - begun)
@@ -133,14 +134,12 @@ def _again(values: dict[str, Value], dimension: Dimension) -> Value:
     return values[dimension.name]
 
 
-def _fit(channel: Connection, family: Family, hp: HyperParameters, fold: Fold) -> Fitted:
+def _fit(channel: Connection, fitter: Family | NetFitter, hp: HyperParameters, fold: Fold) -> Fitted:
     def report(epoch: int, best: float, logs: dict[str, float]) -> bool:
         channel.send(("epoch", fold.number, epoch, best, logs))
         return bool(channel.recv()) if fold.number == 0 else False
 
-    if isinstance(family, NetFamily):
-        return fit_net(family, hp, fold, report)
-    return family.fit(hp, fold, report)
+    return fitter.fit(hp, fold, report)
 
 
 def _judge_and_save(fitted: Fitted, fold: Fold, task: TrialTask) -> float:
