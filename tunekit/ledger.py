@@ -162,7 +162,8 @@ class Ledger:
     def worth_more(self, running: Running, score: float, step: int) -> bool:
         """Report a score; whether the stopper lets the trial go on. Planned trials always go on."""
         running.handle.report(score, step)
-        return running.plan is not None or not running.handle.should_prune()
+        stop = running.handle.should_prune()  # asked about planned ones too: halving compares with whom it was asked about
+        return running.plan is not None or not stop
 
     def end(self, running: Running) -> None:
         """Record a trial that ended, and plan it again if it was interrupted. Its files must be on disk by now."""

@@ -108,7 +108,7 @@ class Dimension:
         """Whether the value is one that this dimension can take."""
         if self.kind not in ("int", "float"):
             return value in self.choices
-        if isinstance(value, (bool, str)) or (self.kind == "int" and int(value) != value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.kind == "int" and value % 1 != 0):
             return False
         low, high = self.bounds
         return low <= value <= high and (
@@ -179,7 +179,8 @@ class HyperParameters:
         parent_values: Any = None,
     ) -> int:
         """A whole number from `min_value` to `max_value`, both inclusive; under log sampling `step` multiplies."""
-        for argument, value in (("min_value", min_value), ("max_value", max_value), ("step", step)):
+        given = {"min_value": min_value, "max_value": max_value, "step": step, "default": default}
+        for argument, value in given.items():
             if value is not None and int(value) != value:
                 raise SpaceError(f"Int {name!r}: {argument}={value!r}; expected a whole number")
         return self._ask(  # type: ignore[return-value]
@@ -187,7 +188,7 @@ class HyperParameters:
             parent_name,
             parent_values,
             kind="int",
-            default=min_value if default is None else default,
+            default=int(min_value if default is None else default),
             low=int(min_value),
             high=int(max_value),
             step=None if step == 1 and sampling == "linear" else step,
@@ -284,8 +285,9 @@ class HyperParameters:
             full = parent_name
         if full not in names:
             raise SpaceError(f"parent {parent_name!r} is not known; it has to be asked for before what depends on it")
-        several = isinstance(parent_values, (list, tuple, set))
-        return full, tuple(parent_values) if several else (parent_values,)
+        if isinstance(parent_values, (set, frozenset)):
+            parent_values = sorted(parent_values, key=str)  # a set has another order in each process
+        return full, tuple(parent_values) if isinstance(parent_values, (list, tuple)) else (parent_values,)
 
     def _full_name(self, name: str) -> str:
         return "/".join([*self._scopes, name])

@@ -154,10 +154,10 @@ class _Server:
 
     def start(self, child: Child, end: socket.socket) -> None:
         request = len(self.children)
-        self._requests[request] = child
-        self.children.append(child)
         self.control.send((request, str(child.log)))
         reduction.send_handle(self.control, end.fileno(), self.process.pid)
+        self._requests[request] = child
+        self.children.append(child)
 
     def listen(self) -> bool:
         """Take in what the server has said; False if it is gone."""

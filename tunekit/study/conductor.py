@@ -6,6 +6,7 @@ One process, one thread, no TensorFlow. It alone asks, tells and writes; trials 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -137,16 +138,23 @@ class Conductor:
             self._start(executor, self._families[family])
 
     def _enough(self) -> bool:
+        return self._trials_left <= 0
+
+    @property
+    def _trials_left(self) -> float:
+        if self._trial_limit is None:
+            return math.inf
         spent = sum(1 for trial in self.trials if trial.state in COUNTED)
-        return self._trial_limit is not None and spent + len(self._flights) >= self._trial_limit
+        return self._trial_limit - spent - len(self._flights)
 
     def _choose(self, executor: LocalExecutor) -> str | None:
-        names = [
-            name
-            for name, family in self._families.items()
-            if executor.ready(heavy=family.needs_tensorflow) and fits(name, self.trials, self._clock.left)
-        ]
-        return self._next(names)
+        ready = [name for name, family in self._families.items() if executor.ready(heavy=family.needs_tensorflow)]
+        choice = self._next([name for name in ready if fits(name, self.trials, self._clock.left)])
+        # A limited number of trials is not used up by those that could start while others had to wait.
+        waiting = [name for name in self._families if name not in ready and name not in self._given_up]
+        if self._trials_left > sum(self._ledger.planned(name) for name in waiting):
+            return choice
+        return choice if choice == self._next(list(self._families)) else None
 
     def _next(self, names: list[str]) -> str | None:
         flying = [flight.running.trial.family for flight in self._flights]

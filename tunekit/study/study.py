@@ -222,9 +222,9 @@ class Study:
 def _overhead(searched: float, elapsed: float, busy: float, workers: int) -> dict[str, float]:
     """What the search itself cost: worker time in which no trial was building, fitting or predicting."""
     return {
+        "share_of_worker_time": max(0.0, 1.0 - busy / (elapsed * workers)),
         "search_seconds": searched,
         "blend_seconds": elapsed - searched,
-        "share": max(0.0, 1.0 - busy / (elapsed * workers)),
     }
 
 
