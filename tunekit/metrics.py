@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,9 +80,15 @@ class Metric:
         shaped = self._shaped(predictions)
         weights = {} if weight is None else {"sample_weight": weight}
         try:
-            return float(self.function(target, shaped, **weights))
+            score = float(self.function(target, shaped, **weights))
         except (ValueError, TypeError) as error:
             raise MetricError(f"metric {self.name!r} can't be computed on {len(target)} rows: {error}") from error
+        if math.isnan(score):
+            raise MetricError(
+                f"metric {self.name!r} is nan on {len(target)} rows; expected a number: are there too few rows in a "
+                "fold, or does a metric of your own divide by zero?"
+            )
+        return score
 
     def better(self, one: float, other: float) -> bool:
         """Whether score `one` is better than `other`."""
@@ -96,8 +103,19 @@ class Metric:
         single = predictions.shape[1] == 1
         if self.needs == "class":
             return (predictions[:, 0] >= 0.5).astype(float) if single else predictions.argmax(axis=1).astype(float)
-        return predictions[:, 0] if single else predictions
+        if single:
+            return predictions[:, 0]
+        return _summing_to_one(predictions) if self.needs == "probability" else predictions
 
+
+def _summing_to_one(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Free of float32's rounding, which scikit-learn warns of; what is off by more is left as it is."""
+    sums = shares.sum(axis=1, keepdims=True)
+    return np.where(np.abs(sums - 1.0) < ROUNDING, shares / sums, shares)
+
+
+ROUNDING = 1e-5
+"""How far the float32 probabilities of a row may sum to something else than one."""
 
 IMBALANCED = 0.25
 """Two classes are imbalanced if the rarer one has less than this share of the rows."""
@@ -114,9 +132,9 @@ def usual_metric(task: str, shares: Sequence[float]) -> tuple[str, str]:
     ('average_precision', 'roc_auc')
     """
     if task == "regression":
-        return "rmse", "a number: large errors count most (mae counts all alike)"
+        return "rmse", "the usual one for numbers: large errors count most (mae counts all alike)"
     if task == "multiclass":
-        return "logloss", "classes: good probabilities are rewarded (accuracy only counts hits)"
+        return "logloss", "good probabilities are rewarded (accuracy only counts hits)"
     if min(shares) < IMBALANCED:
         return "average_precision", f"the rarer class has {min(shares):.0%} of the rows: precision and recall tell more"
     return "roc_auc", "two balanced classes: how well they are told apart, at any threshold"

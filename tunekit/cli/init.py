@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -21,24 +22,24 @@ HERE = Path(__file__).parent
 def net(hp, data):
     """A Keras model of your own; edit it freely. hp draws values, data knows the columns and the task."""
     inputs, x = data.keras_inputs()
-    for i in range(hp.Int("layers", 1, 3)):
+    for i in range(hp.Int("layers", 1, 3, default=2)):
         with hp.name_scope(f"block_{{i}}"):
-            x = keras.layers.Dense(hp.Int("units", 32, 256, step=2, sampling="log"), activation="relu")(x)
-            x = keras.layers.Dropout(hp.Float("dropout", 0.1, 0.5))(x)
+            x = keras.layers.Dense(hp.Int("units", 32, 256, step=2, sampling="log", default=128), activation="relu")(x)
+            x = keras.layers.Dropout(hp.Float("dropout", 0.0, 0.5, default=0.2))(x)
     model = keras.Model(inputs, data.keras_head(x))
     model.compile(keras.optimizers.Adam(hp.Float("lr", 1e-4, 1e-2, sampling="log", default=1e-3)), loss=data.loss)
     return model
 
 
 study = tk.Study(
-    {name!r},
+    {name},
     # {rows} rows; {columns}.
     data=tk.Table(
-        HERE / {path!r},
-        target={target!r},  # {about_target}
+        HERE / {path},
+        target={target},  # {about_target}
 {roles}        # kinds={{"COLUMN": "category"}},  # corrects a type: "number", "boolean", "date", "category" or "drop"
     ),
-    metric={metric!r},  # {why_metric}
+    metric={metric},  # {why_metric}
     # {about_split}.
     split={split},
     families=[
@@ -88,14 +89,14 @@ def write_study(table: Path, output: Path, *, target: str, time: str | None, gro
         TEMPLATE.format(
             title=_in_docstring(f"Predicts {target} from {table.name}."),
             output=_in_docstring(output.name),
-            name=_study_name(table.stem),
+            name=_quoted(_study_name(table.stem)),
             rows=f"{len(data):,}",
             columns=_columns(data),
-            path=os.path.relpath(table.resolve(), output.resolve().parent),
-            target=target,
+            path=_quoted(os.path.relpath(table.resolve(), output.resolve().parent)),
+            target=_quoted(target),
             about_target=_in_comment(_about_target(data)),
-            roles="".join(f"        {role}={column!r},\n" for role, column in roles.items() if column),
-            metric=metric,
+            roles="".join(f"        {role}={_quoted(column)},\n" for role, column in roles.items() if column),
+            metric=_quoted(metric),
             why_metric=reason,
             split=f"tk.{type(split).__name__}({getattr(split, 'k', '')})",
             about_split=f"{_about_split(data)}; {split.test:.0%} of the rows are set apart for the final judgement",
@@ -104,6 +105,11 @@ def write_study(table: Path, output: Path, *, target: str, time: str | None, gro
     )
     notices = "".join(f"note: {notice}\n" for notice in data.notices)
     return f"{notices}wrote {output}: {data.task}, judged by {metric}. Next: tunekit search {output} --budget 10m"
+
+
+def _quoted(text: str) -> str:
+    """A text as Python source, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _study_name(stem: str) -> str:

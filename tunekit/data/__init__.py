@@ -2,6 +2,7 @@
 
 from tunekit.data.dataset import Dataset
 from tunekit.data.preparation import Preparation
+from tunekit.data.reading import GAPS, read_chunks, read_frame
 from tunekit.data.schema import Column, Encoded, Schema
 from tunekit.data.split import (
     Folds,
@@ -13,7 +14,7 @@ from tunekit.data.split import (
     TimeSplit,
     default_split,
 )
-from tunekit.data.table import GAPS, Table, infer_kind, read_frame
+from tunekit.data.table import Table, infer_kind
 
 __all__ = [
     "GAPS",
@@ -32,5 +33,6 @@ __all__ = [
     "TimeSplit",
     "default_split",
     "infer_kind",
+    "read_chunks",
     "read_frame",
 ]

@@ -12,6 +12,7 @@ import pandas as pd
 
 from tunekit.bundle.columns import KINDS, category_text, is_missing, typed_column
 from tunekit.data.dataset import Dataset
+from tunekit.data.reading import read_frame
 from tunekit.data.schema import Column, Schema
 from tunekit.errors import DataError
 
@@ -22,32 +23,6 @@ MOST_CLASSES = 20
 
 ID_SHARE = 0.9
 """A text column with more different values than this share of its rows names its rows; models can't learn from it."""
-
-
-GAPS = frozenset(
-    [
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "-1.#IND",
-        "-1.#QNAN",
-        "-NaN",
-        "-nan",
-        "1.#IND",
-        "1.#QNAN",
-        "<NA>",
-        "N/A",
-        "NA",
-        "NULL",
-        "NaN",
-        "None",
-        "n/a",
-        "nan",
-        "null",
-        "",
-    ]
-)
-"""What stands for a missing value in a CSV file: pandas' own list."""
 
 
 class Table:
@@ -162,6 +137,11 @@ class Table:
                     f"(kinds={{{name!r}: 'category'}} keeps it)"
                 )
                 continue
+            if kind == "number" and name not in self.kinds and name != self.time and _numbers_rows(frame[name]):
+                notices.append(
+                    f"column {name!r} numbers the rows and is left out (kinds={{{name!r}: 'number'}} keeps it)"
+                )
+                continue
             columns.append(Column(name, kind))
             typed[name] = typed_column(frame[name], kind, name)
         if not columns:
@@ -174,8 +154,8 @@ class Table:
         doubled = frame[self.id].duplicated()
         if doubled.any():
             raise DataError(
-                f"id column {self.id!r}: {_plain(frame[self.id][doubled].iloc[0])!r} stands in more than one row; expected "
-                "unique ids (group= is for rows that belong together)"
+                f"id column {self.id!r}: {_plain(frame[self.id][doubled].iloc[0])!r} stands in more than one row; "
+                "expected unique ids (group= is for rows that belong together)"
             )
         return typed_column(frame[self.id], "category", self.id)
 
@@ -199,42 +179,6 @@ class Table:
         if np.isnan(weight).any() or (weight < 0).any() or not weight.sum() > 0:
             raise DataError(f"weight column {self.weight!r} must hold non-negative numbers, none missing, not all zero")
         return weight
-
-
-def read_frame(source: Any) -> pd.DataFrame:
-    """A DataFrame from a DataFrame, or from the path of a CSV or Parquet file."""
-    if isinstance(source, pd.DataFrame):
-        return source
-    if not isinstance(source, (str, Path)):
-        raise DataError(
-            f"the source is a {type(source).__name__}; expected a path, a DataFrame or a function that returns one"
-        )
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"there is no file {str(path)!r}; expected a CSV or Parquet file (relative to {Path.cwd()})")
-    if path.is_dir():
-        raise DataError(f"{str(path)!r} is a folder; expected a CSV or Parquet file")
-    return _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} could not be read as Parquet: {error}; expected a Parquet file") from None
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-        doubled = header[header.duplicated() & (header != "")].unique()
-        if len(doubled):  # pandas would rename them, and a doubled target would become a column to learn from
-            raise DataError(f"{str(path)!r} has more than one column named {', '.join(doubled)}; expected unique names")
-        return pd.read_csv(path, na_values=sorted(GAPS), keep_default_na=False, low_memory=False)
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{str(path)!r} is empty; expected a header line and rows") from None
-    except (UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise DataError(f"{str(path)!r} could not be read as CSV: {error}; expected UTF-8 text with a header") from None
 
 
 def infer_kind(column: pd.Series[Any], name: str) -> str | None:
@@ -312,6 +256,13 @@ def _are_dates(present: pd.Series[Any]) -> bool:
 
 def _names_rows(column: pd.Series[Any]) -> bool:
     return len(column) > MOST_CLASSES and column.nunique() > ID_SHARE * len(column)
+
+
+def _numbers_rows(column: pd.Series[Any]) -> bool:
+    """Whether a column holds consecutive whole numbers, each once: it tells where a row stands, not what it is."""
+    if len(column) <= MOST_CLASSES or not column.is_unique or column.isna().any():
+        return False
+    return bool(column.max() - column.min() == len(column) - 1 and (column % 1 == 0).all())
 
 
 def _target(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +40,7 @@ class Judged:
 
 
 def greedy_selection(
-    candidates: Sequence[Predictions], rows: Judged, metric: Metric, rounds: int = 50
+    candidates: Sequence[Predictions], rows: Judged, metric: Metric, *, rounds: int = 50, seconds: float = math.inf
 ) -> npt.NDArray[np.float64]:
     """Ensemble selection with replacement (Caruana 2004): add what helps most, again and again.
 
@@ -47,6 +49,7 @@ def greedy_selection(
         rows: their targets.
         metric: to be improved.
         rounds: how many members to add; the blend is the best one seen on the way.
+        seconds: no member is added after this time.
 
     Returns:
         A weight per candidate; they sum to 1.
@@ -61,6 +64,7 @@ def greedy_selection(
     """
     if not candidates:
         raise StudyError("there is nothing to blend: no trial was fitted on every fold; give the search more time")
+    deadline = time.monotonic() + seconds
     counts = np.zeros(len(candidates), dtype=int)
     total = np.zeros_like(candidates[0])
     best_counts, best_score = counts, metric.worst
@@ -72,5 +76,7 @@ def greedy_selection(
         if metric.better(scores[chosen], best_score):
             best_counts, best_score = counts.copy(), scores[chosen]
         elif size > 2 * best_counts.sum() + 8:
+            break
+        if time.monotonic() > deadline:
             break
     return np.asarray(best_counts / best_counts.sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
 RESAMPLES = 500
+FEWEST = 50
 LEVEL = 0.95
 
 
@@ -44,7 +47,9 @@ def judge(
     weight: npt.NDArray[np.float64] | None,
     predictions: dict[str, Predictions],
     names: dict[str, str],
+    *,
     seed: int,
+    seconds: float = math.inf,
 ) -> Judgement:
     """Score on the test rows with paired bootstrap intervals (Efron 1979).
 
@@ -55,9 +60,10 @@ def judge(
         predictions: "blend", "single" and, if there is one, "baseline": (n, outputs) each.
         names: how to call "single" in words, and "members" (how many the blend has).
         seed: of the resampling.
+        seconds: for the resampling; with little time there are fewer samples, but at least `FEWEST`.
     """
     scores = {name: metric.score(target, one, weight) for name, one in predictions.items()}
-    resampled = _resample(metric, target, weight, predictions, seed)
+    resampled = _resample(metric, target, weight, predictions, seed, seconds)
     sign = -1.0 if metric.direction == "minimize" else 1.0
     gains = sign * (resampled["blend"] - resampled["single"])
     gain = sign * (scores["blend"] - scores["single"])
@@ -80,10 +86,14 @@ def _resample(
     weight: npt.NDArray[np.float64] | None,
     predictions: dict[str, Predictions],
     seed: int,
+    seconds: float,
 ) -> dict[str, npt.NDArray[np.float64]]:
     random = np.random.default_rng(seed)
     found: dict[str, list[float]] = {name: [] for name in predictions}
-    for _ in range(RESAMPLES):
+    deadline = time.monotonic() + seconds
+    for sample in range(RESAMPLES):
+        if sample >= FEWEST and time.monotonic() > deadline:
+            break
         rows = random.integers(0, len(target), len(target))
         drawn = None if weight is None else weight[rows]
         try:

@@ -68,8 +68,16 @@ def best_first(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:
     return sorted(complete, key=lambda trial: (sign * (trial.score or 0.0), trial.number))
 
 
-def blend(ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int) -> Blend | None:
-    """Select the blend out of fold, then judge it on the test rows; None if no trial was fitted on every fold."""
+def blend(ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int, seconds: float) -> Blend | None:
+    """Select the blend out of fold, then judge it on the test rows; None if no trial was fitted on every fold.
+
+    Args:
+        ledger: holds the trials' predictions.
+        trials: that ended.
+        prepared: the rows.
+        seed: of the study.
+        seconds: for selecting and judging, half of them each.
+    """
     ranked = best_first(trials, prepared)
     if not ranked:
         return None
@@ -81,7 +89,7 @@ def blend(ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int
     ]
     candidates = [load_candidate(ledger, trial, len(prepared.folds)) for trial in considered]
     judged = prepared.judged
-    weights = greedy_selection([one.out_of_fold for one in candidates], judged, prepared.metric)
+    weights = greedy_selection([one.out_of_fold for one in candidates], judged, prepared.metric, seconds=seconds / 2)
     members = sorted(
         ((one, float(weight)) for one, weight in zip(candidates, weights, strict=True) if weight > 0),
         key=lambda member: -member[1],
@@ -91,12 +99,12 @@ def blend(ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int
         members=tuple(members),
         score=judged.score(prepared.metric, np.asarray(blended)),
         single=candidates[0],
-        judgement=_judge(candidates, members, prepared, seed),
+        judgement=_judge(candidates, members, prepared, seed, seconds / 2),
     )
 
 
 def _judge(
-    candidates: list[Candidate], members: list[tuple[Candidate, float]], prepared: Prepared, seed: int
+    candidates: list[Candidate], members: list[tuple[Candidate, float]], prepared: Prepared, seed: int, seconds: float
 ) -> Judgement:
     test = prepared.folds.test
     rows = slice(0, len(test))
@@ -106,9 +114,10 @@ def _judge(
         "single": single.unlabelled[rows],
     }
     baseline = next((one for one in candidates if one.trial.family == "baseline"), None)
-    if baseline is not None and baseline is not single:
+    if baseline is not None:
         predictions["baseline"] = baseline.unlabelled[rows]
     weight = None if prepared.data.weight is None else prepared.data.weight[test]
     names = {"single": f"the best single model ({single.trial.name})", "members": str(len(members))}
     target = prepared.data.target[test]
-    return judge(prepared.metric, target, weight, predictions, names, derive_seed(seed, "bootstrap"))
+    resampling = derive_seed(seed, "bootstrap")
+    return judge(prepared.metric, target, weight, predictions, names, seed=resampling, seconds=seconds)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tunekit.errors import StudyError
+from tunekit.errors import StudyError, TunekitError
 from tunekit.executors import travels_by_value
 from tunekit.study.study import Study
 
@@ -42,6 +43,15 @@ def _lazily_imported(names: tuple[str, ...]) -> Iterator[None]:
                 del sys.modules[name]
 
 
+def _told(error: Exception, path: Path) -> str:
+    """An exception of the file in words, with the last of its own lines that led there."""
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    place = f"{str(path)!r}, line {own[-1]}: " if own else f"{str(path)!r}: "
+    if isinstance(error, TunekitError):
+        return f"{place}{error}"
+    return f"{place}{type(error).__name__}: {error}; expected a file that runs: `python {path}` shows more"
+
+
 def load_study(path: Path | str) -> Study:
     """The study that a file declares: the one `Study` among its names.
 
@@ -63,8 +73,11 @@ def load_study(path: Path | str) -> Study:
     with _lazily_imported(LAZY):
         try:
             spec.loader.exec_module(module)
-        except SyntaxError as error:
-            raise StudyError(f"{str(path)!r}, line {error.lineno}: {error.msg}; expected valid Python") from error
+        except SyntaxError as error:  # in this file, or in one that it imports
+            file = error.filename or str(path)
+            raise StudyError(f"{file!r}, line {error.lineno}: {error.msg}; expected valid Python") from error
+        except Exception as error:
+            raise StudyError(_told(error, path)) from error
     travels_by_value(module)
     studies = {id(value): value for value in vars(module).values() if isinstance(value, Study)}
     if len(studies) != 1:

@@ -29,6 +29,9 @@ ROOT = Path("mlruns")
 DEFAULT_BUDGET = 600.0
 """Seconds of a search that was given neither a budget nor a number of trials."""
 
+LONGEST_BLEND = 120.0
+"""Seconds for selecting and judging the blend of a search without a budget."""
+
 
 class Data(Protocol):
     """Anything that gives rows: `tk.Table` and its kin."""
@@ -140,7 +143,8 @@ class Study:
             )
             conductor.run(executor)
             searched = clock.elapsed
-            blended = blend(ledger, conductor.trials, prepared, self.seed)
+            for_blend = LONGEST_BLEND if seconds is None else max(0.0, seconds - searched)
+            blended = blend(ledger, conductor.trials, prepared, self.seed, for_blend)
             overhead = _overhead(searched, clock.elapsed, conductor.busy_seconds, workers)
             summary = summarise(self.name, prepared, conductor.trials, blended, overhead)
             write_json(ledger.folder / "result.json", summary)
@@ -230,4 +234,4 @@ def _overhead(searched: float, elapsed: float, busy: float, workers: int) -> dic
 
 def _reserve(seconds: float | None) -> float:
     """Kept for selecting and judging the blend and for ending what watches."""
-    return 0.0 if seconds is None else min(max(2.0, 0.03 * seconds), 15.0)
+    return 0.0 if seconds is None else min(max(2.0, 0.05 * seconds), 20.0)

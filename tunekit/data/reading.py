@@ -1,0 +1,107 @@
+"""Reads tables from files, in the same way for training and for predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tunekit.errors import DataError
+
+GAPS = frozenset(
+    {
+        *("", "#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None"),
+        *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    }
+)
+"""What stands for a missing value in a CSV file: pandas' own list."""
+
+SEPARATORS = ",;\t|"
+"""Of these, the one that stands most often in a CSV file's header line separates its columns."""
+
+
+def read_frame(source: Any) -> pd.DataFrame:
+    """A DataFrame from a DataFrame, or from the path of a CSV or Parquet file.
+
+    Raises:
+        DataError: there is no such file, or it can't be read.
+    """
+    if isinstance(source, pd.DataFrame):
+        return source
+    if not isinstance(source, (str, Path)):
+        raise DataError(
+            f"the source is a {type(source).__name__}; expected a path, a DataFrame or a function that returns one"
+        )
+    return pd.concat(read_chunks(source), ignore_index=True)
+
+
+def read_chunks(
+    path: str | Path, rows: int | None = None, not_gaps: Mapping[str, list[str]] | None = None
+) -> Iterator[pd.DataFrame]:
+    """The rows of a CSV file in frames of at most `rows` rows; those of a Parquet file in one.
+
+    Args:
+        path: a CSV or Parquet file.
+        rows: per frame; None for one frame.
+        not_gaps: texts that look like a missing value but are categories, by column.
+
+    Raises:
+        DataError: there is no such file, or it can't be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"there is no file {str(path)!r}; expected a CSV or Parquet file (relative to {Path.cwd()})")
+    if path.is_dir():
+        raise DataError(f"{str(path)!r} is a folder; expected a CSV or Parquet file")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        yield _read_parquet(path)
+        return
+    with _understandable(path):
+        separator = _separator(path)
+        names = _header(path, separator)
+        known = not_gaps or {}
+        options: dict[str, Any] = {
+            "sep": separator,
+            "na_values": {name: sorted(GAPS.difference(known.get(name, ()))) for name in names},
+            "keep_default_na": False,
+            "low_memory": False,  # a column's type is judged by all of it
+        }
+        if rows is None:
+            yield pd.read_csv(path, **options)
+        else:
+            yield from pd.read_csv(path, chunksize=rows, **options)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} could not be read as Parquet: {error}; expected a Parquet file") from None
+
+
+@contextmanager
+def _understandable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{str(path)!r} is empty; expected a header line and rows") from None
+    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise DataError(f"{str(path)!r} could not be read as CSV: {error}; expected UTF-8 text with a header") from None
+
+
+def _separator(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    return max(SEPARATORS, key=first.count)
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    """The column names, which pandas would make unique: a doubled target would become a column to learn from."""
+    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    doubled = header[header.duplicated() & (header != "")].unique()
+    if len(doubled):
+        raise DataError(f"{str(path)!r} has more than one column named {', '.join(doubled)}; expected unique names")
+    return [str(name) for name in header]
