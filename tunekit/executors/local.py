@@ -244,8 +244,9 @@ class LocalExecutor:
             self.wait([], 0.05)
 
     def close(self) -> None:
-        """End the servers and all their children."""
-        for server in self._servers.values():
+        """End the servers and all their children; may be called again."""
+        servers, self._servers = self._servers, {}
+        for server in servers.values():
             for child in server.children:
                 child.kill()
             server.control.close()

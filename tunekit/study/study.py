@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from tunekit.data import Dataset, Split
-from tunekit.drivers import Driver, ProposalSampler, find_driver
+from tunekit.drivers import Driver, find_driver
 from tunekit.errors import StudyError
-from tunekit.executors import Limits, LocalExecutor
+from tunekit.executors import Limits
 from tunekit.families import Family, default_families
-from tunekit.ledger import Ledger, write_json
+from tunekit.ledger import Ledger
 from tunekit.metrics import Metric
 from tunekit.stopping import Median, Stopper
-from tunekit.study.blend import blend
-from tunekit.study.conductor import Clock, Conductor
-from tunekit.study.duration import parse_duration
 from tunekit.study.prepared import Prepared, prepare
-from tunekit.study.result import Result, summarise
-from tunekit.tracking import Observer, Observers, StudyFacts
+from tunekit.study.result import Result
+from tunekit.study.search import Effort, search
+from tunekit.tracking import Observer
 
 ROOT = Path("mlruns")
 """Where everything durable is, relative to the working directory."""
-
-DEFAULT_BUDGET = 600.0
-"""Seconds of a search that was given neither a budget nor a number of trials."""
-
-LONGEST_BLEND = 120.0
-"""Seconds for selecting and judging the blend of a search without a budget."""
 
 
 class Data(Protocol):
@@ -109,52 +100,10 @@ class Study:
         Raises:
             TunekitError: the study can't start. What was finished before is kept.
         """
-        seconds = parse_duration(budget)
-        if seconds is None and trials is None:
-            seconds = DEFAULT_BUDGET
-        clock = Clock(seconds, reserve=_reserve(seconds))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = workers or cores
+        effort = Effort.of(budget, trials, workers, limits)
         root = Path(root)
-        ledger = Ledger(root, self.name)
-        prepared = self.prepare()
-        executor = None
-        observer = Observers(self._observers(observers, root, fresh))
-        try:
-            self._open(ledger, prepared, fresh=fresh)
-            threads = max(1, cores // workers)
-            heavy = any(family.needs_tensorflow for family in self.families)
-            executor = LocalExecutor(threads, ledger.folder / "executor.log", heavy=heavy)
-            store = prepared.write(ledger.folder / "data")
-            observer.study_started(self._facts(prepared, seconds, trials, workers), ledger.trials())
-            for notice in prepared.data.notices:
-                observer.message(notice)
-            conductor = Conductor(
-                prepared,
-                store,
-                self.families,
-                ledger,
-                observer,
-                clock=clock,
-                trial_limit=trials,
-                workers=workers,
-                threads=threads,
-                limits=limits or Limits.for_machine(workers, max(60.0, seconds / 2) if seconds else 1800.0),
-            )
-            conductor.run(executor)
-            searched = clock.elapsed
-            for_blend = LONGEST_BLEND if seconds is None else max(0.0, seconds - searched)
-            blended = blend(ledger, conductor.trials, prepared, self.seed, for_blend)
-            overhead = _overhead(searched, clock.elapsed, conductor.busy_seconds, workers)
-            summary = summarise(self.name, prepared, conductor.trials, blended, overhead)
-            write_json(ledger.folder / "result.json", summary)
-            observer.study_ended(summary)
-            return Result(self, root, summary)
-        finally:
-            if executor is not None:
-                executor.close()
-            observer.close()
-            ledger.close()
+        summary = search(self, effort, root, self._observers(observers, root, fresh), fresh=fresh)
+        return Result(self, root, summary)
 
     def result(self, root: Path | str = ROOT) -> Result:
         """What the ledger holds: the trials so far, and the blend of the last search that ended.
@@ -170,9 +119,9 @@ class Study:
         ledger.open_to_read()
         return ledger
 
-    def prepare(self, data: Dataset | None = None) -> Prepared:
+    def prepare(self) -> Prepared:
         """The rows, split and typed."""
-        return prepare(data or self.data.load(), self.split, self.metric, self.seed)
+        return prepare(self.data.load(), self.split, self.metric, self.seed)
 
     def _check_families(self) -> None:
         names = [family.name for family in self.families]
@@ -187,15 +136,6 @@ class Study:
                 "tk.Keras(build, name='other')"
             )
 
-    def _open(self, ledger: Ledger, prepared: Prepared, *, fresh: bool) -> None:
-        """Open the ledger with every family's studies and plans."""
-        ledger.open({**prepared.identity, "seed": self.seed}, seed=self.seed, fresh=fresh)
-        data = prepared.data
-        for family in self.families:
-            plans: list[dict[str, Any]] = [{"defaults": True}]
-            plans += [{"values": values} for values in family.portfolio(data.task, temporal=data.time is not None)]
-            ledger.add_family(family.name, ProposalSampler(self.driver, self.seed, family.name), self.stopper, plans)
-
     def _observers(self, observers: Sequence[Observer] | None, root: Path, fresh: bool) -> Sequence[Observer]:
         if observers is not None:
             return observers
@@ -203,35 +143,3 @@ class Study:
         from tunekit.tracking.mlflow import MlflowObserver
 
         return [ConsoleObserver(), MlflowObserver(root, fresh=fresh)]
-
-    def _facts(self, prepared: Prepared, budget: float | None, trials: int | None, workers: int) -> StudyFacts:
-        return StudyFacts(
-            name=self.name,
-            metric=prepared.metric.name,
-            direction=prepared.metric.direction,
-            task=prepared.data.task,
-            families=tuple(family.name for family in self.families),
-            driver=self.driver.name,
-            split=repr(prepared.split),
-            rows=len(prepared.data),
-            columns=len(prepared.schema.columns),
-            seed=self.seed,
-            digest=prepared.data.digest,
-            budget=budget,
-            trial_limit=trials,
-            workers=workers,
-        )
-
-
-def _overhead(searched: float, elapsed: float, busy: float, workers: int) -> dict[str, float]:
-    """What the search itself cost: worker time in which no trial was building, fitting or predicting."""
-    return {
-        "share_of_worker_time": max(0.0, 1.0 - busy / (elapsed * workers)),
-        "search_seconds": searched,
-        "blend_seconds": elapsed - searched,
-    }
-
-
-def _reserve(seconds: float | None) -> float:
-    """Kept for selecting and judging the blend and for ending what watches."""
-    return 0.0 if seconds is None else min(max(2.0, 0.05 * seconds), 20.0)
