@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,13 @@ def kill_at_random(folder: Path, limit: int, kills: int, seed: int) -> dict[int,
     moments = random.Random(seed)
     before: dict[int, Any] = {}
     root = folder / "mlruns"
-    for _ in range(kills):
-        known = len(list((root / "studies" / "small" / "trials").glob("*")))
+    for kill in range(kills):
+        known = started_trials(root)
         more = moments.randint(1, 3)
         with started(command("search", "study.py", "--trials", str(limit)), folder) as process:
-            wait_until(
-                lambda known=known, more=more: (
-                    len(list((root / "studies" / "small" / "trials").glob("*"))) >= known + more
-                ),
-                f"{more} trial(s) more",
-            )
+            if kill == 0:  # MLflow makes its database in dozens of steps: none of them may be the last
+                wait_until((root / "mlflow.db.partial").exists, "MLflow's database is being made")
+            wait_until(lambda known=known, more=more: started_trials(root) >= known + more, f"{more} trial(s) more")
             with pytest.raises(subprocess.TimeoutExpired):  # still at work: not what is tested if it ended by itself
                 process.wait(moments.uniform(0.0, 0.6))
             helpers = psutil.Process(process.pid).children(recursive=True)
@@ -103,15 +101,19 @@ def kill_at_random(folder: Path, limit: int, kills: int, seed: int) -> dict[int,
     return before
 
 
+def started_trials(root: Path) -> int:
+    return len(list((root / "studies" / "small" / "trials").glob("*")))
+
+
 def check_whole(folder: Path, limit: int, before: dict[int, Any]) -> None:
     """After the last run: nothing lost, nothing twice, what was interrupted was run again with the same values."""
     root = folder / "mlruns"
     trials = shown(folder)["trials"]
     numbers = [trial["number"] for trial in trials]
     assert numbers == list(range(len(trials)))
-    counts = Counter(trial["state"] for trial in trials)
-    assert sum(counts[state] for state in COUNTED) == limit
-    assert set(counts) <= {*COUNTED, "interrupted"}
+    counts = Counter(trial["state"] for trial in trials if not trial["interrupted"])
+    assert sum(counts.values()) == limit
+    assert set(counts) <= set(COUNTED)
     after = ended(root)
     assert len(after) == limit
     for number, kept in before.items():
@@ -137,11 +139,14 @@ def check_retries(trials: list[dict[str, Any]]) -> None:
             assert same == trial["values"] or one["state"] == "interrupted"
 
 
-def test_killed_again_and_again_it_loses_nothing(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("kills", "limit", "seed"), [(3, 9, 1), pytest.param(6, 18, 4, marks=pytest.mark.slow)], ids=["thrice", "often"]
+)
+def test_killed_again_and_again_it_loses_nothing(tmp_path, kills, limit, seed) -> None:
     prepare(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()")
-    before = kill_at_random(tmp_path, limit=16, kills=5, seed=1)
-    tunekit(tmp_path, "search", "study.py", "--trials", "16")
-    check_whole(tmp_path, 16, before)
+    before = kill_at_random(tmp_path, limit, kills, seed)
+    tunekit(tmp_path, "search", "study.py", "--trials", str(limit))
+    check_whole(tmp_path, limit, before)
 
 
 @pytest.mark.slow  # TensorFlow is imported for each run
@@ -155,7 +160,7 @@ def test_killed_with_nets_in_flight_it_loses_nothing(tmp_path) -> None:
 # Ctrl-C
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_stopped_by_its_owner_it_blends_what_is_there(tmp_path, number) -> None:
     prepare(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), tk.Linear(), tk.Forest()")
     root = tmp_path / "mlruns"
@@ -177,9 +182,9 @@ def test_stopped_by_its_owner_it_blends_what_is_there(tmp_path, number) -> None:
     after = ended(root)
     assert {trial: after[trial] for trial in before} == before
     states = Counter(trial["state"] for trial in summary["trials"])
-    assert set(states) <= {"complete", "stopped", "interrupted"}
+    assert set(states) <= {"complete", "stopped"}
     for trial in summary["trials"]:
-        if trial["state"] == "interrupted":
+        if trial["interrupted"]:
             assert trial["error"] == "interrupted by its owner; it is run again with the same values"
     check_mirror(root, summary["trials"])
 
@@ -246,7 +251,7 @@ def test_a_killed_trial_is_planned_once_and_its_record_tells_true_values(open_le
     drawn = []
     for _ in range(2):  # one ends, so that the dimensions are known; the other is killed
         running = ledger.start("net", 0.0)
-        hp = HyperParameters(lambda dimension, running=running: ledger.suggest(running, dimension))
+        hp = HyperParameters(partial(ledger.suggest, running))
         hp.Int("units", 8, 64, step=2, sampling="log")
         hp.Float("keep", 0.5, 0.99, sampling="reverse_log")
         drawn.append(hp.values)

@@ -43,8 +43,8 @@ def kinds(data: Dataset) -> dict[str, str]:
         ([True, False, True, True], "boolean"),
         (pd.array([True, None, False, True], dtype="boolean"), "boolean"),
         (np.array([True, None, False, True], dtype=object), "boolean"),
-        (pd.to_datetime(["2024-05-31", None, "1969-01-01", "2000-02-29"]), "date"),
-        (pd.to_datetime(["2024-05-31", "2024-06-01", None, None]).tz_localize("Europe/Berlin"), "date"),
+        (pd.to_datetime(pd.Series(["2024-05-31", None, "1969-01-01", "2000-02-29"])), "date"),
+        (pd.to_datetime(pd.Series(["2024-05-31", "2024-06-01", None, None])).dt.tz_localize("Europe/Berlin"), "date"),
         (["2024-05-31", None, "1969-01-01", "2000-02-29"], "date"),
         (["2024-05-31 12:30", "2024-05-31T12:30:59", None, "2000-02-29 00:00:00.5"], "date"),
         ([dt.date(2024, 5, 31), None, dt.date(1900, 1, 1), dt.date(2000, 1, 1)], "date"),
@@ -105,12 +105,30 @@ def test_an_empty_column_is_left_out_and_said_so() -> None:
 
 
 def test_text_that_names_its_rows_is_left_out_and_said_so() -> None:
-    columns = {"name": [f"owner {row}" for row in range(40)], "x": range(40), "y": np.arange(40) + 0.5}
+    columns = {"name": [f"owner {row}" for row in range(40)], "x": np.arange(40) / 2, "y": np.arange(40) + 0.5}
     data = load(columns)
     assert kinds(data) == {"x": "number"}
     assert "'name'" in data.notices[0]
     assert "kinds={'name': 'category'}" in data.notices[0], "says how to keep it"
     assert "name" in kinds(load(columns, kinds={"name": "category"}))
+
+
+@pytest.mark.parametrize("numbers", [np.arange(30), np.arange(30)[::-1] + 1000, np.roll(np.arange(30.0), 7)])
+def test_numbers_that_count_rows_are_left_out_and_said_so(numbers) -> None:
+    columns = {"row": numbers, "x": np.arange(30) / 2, "y": np.arange(30) + 0.5}
+    data = load(columns)
+    assert kinds(data) == {"x": "number"}
+    assert "'row' numbers the rows" in data.notices[0]
+    assert "kinds={'row': 'number'}" in data.notices[0], "says how to keep it"
+    assert "row" in kinds(load(columns, kinds={"row": "number"}))
+    assert "row" in kinds(load(columns, time="row")), "a time may count"
+
+
+@pytest.mark.parametrize(
+    "numbers", [np.arange(20), np.arange(30) * 2, np.arange(30) // 2, np.r_[np.nan, np.arange(1, 30)]]
+)
+def test_other_whole_numbers_stay(numbers) -> None:
+    assert "x" in kinds(load({"x": numbers, "y": np.arange(len(numbers)) + 0.5}))
 
 
 def test_roles_are_not_read_by_models() -> None:
@@ -163,8 +181,8 @@ def test_tasks_are_inferred(target, task, classes) -> None:
 
 
 def test_many_whole_numbers_are_a_number_and_few_are_classes() -> None:
-    assert load({"x": range(42), "y": np.arange(42) % 21}).task == "regression"
-    assert load({"x": range(42), "y": np.arange(42) % 20}).task == "multiclass"
+    assert load({"x": np.arange(42) / 2, "y": np.arange(42) % 21}).task == "regression"
+    assert load({"x": np.arange(42) / 2, "y": np.arange(42) % 20}).task == "multiclass"
 
 
 @pytest.mark.parametrize("target", [[1, 2, 3, 1, 2, 3], [0, 1, 0, 1, 1, 0], [0.5, 1.5, 0.5, 1.5, 1.5, 0.5]])
@@ -201,7 +219,7 @@ def test_files_are_read(write, tmp_path: Path) -> None:
         {
             "size": [1.5, np.nan, 3.0],
             "flag": [True, False, True],
-            "when": pd.to_datetime(["2024-05-31 12:30:00", None, "1969-12-31 00:00:00"]),
+            "when": pd.to_datetime(pd.Series(["2024-05-31 12:30:00", None, "1969-12-31 00:00:00"])),
             "kind": ["a", None, "ü"],
             "y": [1.5, 2.5, 3.5],
         }
@@ -262,10 +280,10 @@ def test_an_empty_file_is_refused(text, told, tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no file '.*nowhere.csv'; expected a CSV or Parquet file"):
+    with pytest.raises(DataError, match=r"there is no file '.*nowhere\.csv'; expected a CSV or Parquet file"):
         Table(tmp_path / "nowhere.csv", target="y").load()
     (tmp_path / "latin.csv").write_bytes("x,y\nü,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match="could not be read as CSV.*expected UTF-8"):
+    with pytest.raises(DataError, match=r"could not be read as CSV.*expected UTF-8"):
         Table(tmp_path / "latin.csv", target="y").load()
     (tmp_path / "ragged.csv").write_text("x,y\n1,2\n1,2,3,4\n")
     with pytest.raises(DataError, match="could not be read as CSV"):

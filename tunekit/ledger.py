@@ -129,6 +129,10 @@ class Ledger:
         """How many planned trials of a family wait to be run."""
         return self._waiting[family]
 
+    def exhausted(self, family: str) -> bool:
+        """Whether the driver has nothing left to propose for a family that waits for no planned trial."""
+        return self._waiting[family] == 0 and self._samplers[family].exhausted(self._studies[family])
+
     def start(self, family: str, started: float) -> Running:
         """Ask for the family's next trial."""
         handle = self._studies[family].ask()
@@ -162,7 +166,7 @@ class Ledger:
     def worth_more(self, running: Running, score: float, step: int) -> bool:
         """Report a score; whether the stopper lets the trial go on. Planned trials always go on."""
         running.handle.report(score, step)
-        stop = running.handle.should_prune()  # asked about planned ones too: halving compares with whom it was asked about
+        stop = running.handle.should_prune()  # asked for planned ones too: halving keeps a record of whom it judged
         return running.plan is not None or not stop
 
     def end(self, running: Running) -> None:

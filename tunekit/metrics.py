@@ -134,7 +134,7 @@ def usual_metric(task: str, shares: Sequence[float]) -> tuple[str, str]:
     if task == "regression":
         return "rmse", "the usual one for numbers: large errors count most (mae counts all alike)"
     if task == "multiclass":
-        return "logloss", "good probabilities are rewarded (accuracy only counts hits)"
+        return "logloss", "classes: good probabilities are rewarded (accuracy only counts hits)"
     if min(shares) < IMBALANCED:
         return "average_precision", f"the rarer class has {min(shares):.0%} of the rows: precision and recall tell more"
     return "roc_auc", "two balanced classes: how well they are told apart, at any threshold"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 from tunekit.errors import SpaceError
@@ -108,12 +109,13 @@ class Dimension:
         """Whether the value is one that this dimension can take."""
         if self.kind not in ("int", "float"):
             return value in self.choices
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.kind == "int" and value % 1 != 0):
+        if isinstance(value, bool) or not isinstance(value, Real):
             return False
+        number = float(value)
         low, high = self.bounds
-        return low <= value <= high and (
-            self.step is None or any(math.isclose(value, float(one)) for one in self.grid or ())
-        )
+        if not low <= number <= high or (self.kind == "int" and number % 1 != 0):
+            return False
+        return self.step is None or any(math.isclose(number, float(one)) for one in self.grid or ())
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a ledger."""

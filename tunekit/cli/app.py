@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,10 @@ app = typer.Typer(
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
 Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
 ROOT = Path("mlruns")
+DRIVER_HELP = (
+    "Who proposes values: random, grid, optuna:NAME (tpe, tpe-group, gp, cmaes, nsgaii, qmc, random), hyperopt:NAME "
+    "(tpe, atpe, anneal, random), keras-tuner:NAME (bayesian, random). Left out: the study's own, or optuna:tpe."
+)
 
 
 def _duration(text: str | None) -> str | None:
@@ -30,6 +34,17 @@ def _duration(text: str | None) -> str | None:
     except StudyError as error:
         raise typer.BadParameter(str(error)) from error
     return text
+
+
+def _driver(name: str) -> Any:
+    """The driver of a name; refuse one that is unknown, or can't be used here, as a wrong call."""
+    from tunekit.drivers import find_driver
+    from tunekit.errors import StudyError
+
+    try:
+        return find_driver(name)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _version(asked: bool) -> None:
@@ -78,19 +93,17 @@ def search(
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="End when the study has this many trials.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time (one per core if left out).")] = None,
-    driver: Annotated[str | None, typer.Option(help="Who proposes: optuna:tpe or random.")] = None,
+    driver: Annotated[str | None, typer.Option(help=DRIVER_HELP)] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the study's seed.")] = None,
     fresh: Annotated[bool, typer.Option(help="Delete the study's earlier trials first.")] = False,
     root: Root = ROOT,
 ) -> None:
     """Search, track, blend and judge. Run again, it resumes; Ctrl-C ends it cleanly."""
-    from tunekit.drivers import DRIVERS, find_driver
     from tunekit.study import load_study
 
-    if driver is not None and driver not in DRIVERS:
-        raise typer.BadParameter(f"driver {driver!r} is unknown; expected one of {', '.join(sorted(DRIVERS))}")
+    chosen = _driver(driver) if driver is not None else None
     loaded = load_study(study)
-    loaded.driver = find_driver(driver) if driver else loaded.driver
+    loaded.driver = chosen or loaded.driver
     loaded.seed = loaded.seed if seed is None else seed
     result = loaded.run(budget=budget, trials=trials, workers=workers, fresh=fresh, root=root)
     if result.summary["ensemble"] is None:

@@ -1,5 +1,21 @@
 """Who proposes values."""
 
-from tunekit.drivers.base import DRIVERS, Driver, Optuna, ProposalSampler, Random, find_driver
+from tunekit.drivers.base import Driver, ProposalSampler
+from tunekit.drivers.grid import Grid
+from tunekit.drivers.hyperopt import Hyperopt
+from tunekit.drivers.keras_tuner import KerasTuner
+from tunekit.drivers.optuna import Optuna, Random
+from tunekit.drivers.registry import DRIVERS, DriverLike, find_driver
 
-__all__ = ["DRIVERS", "Driver", "Optuna", "ProposalSampler", "Random", "find_driver"]
+__all__ = [
+    "DRIVERS",
+    "Driver",
+    "DriverLike",
+    "Grid",
+    "Hyperopt",
+    "KerasTuner",
+    "Optuna",
+    "ProposalSampler",
+    "Random",
+    "find_driver",
+]

@@ -7,13 +7,11 @@ and any driver continues any other's search.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
 from tunekit.drivers.translate import key_of
-from tunekit.errors import StudyError
 from tunekit.trial import derive_seed
 
 
@@ -28,69 +26,37 @@ class Driver(ABC):
 
     @abstractmethod
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """A fresh sampler for one proposal, seeded."""
+        """A fresh sampler for one proposal, seeded.
+
+        Raises:
+            StudyError: see `check`.
+        """
+
+    def check(self) -> None:  # noqa: B027
+        """Whether it can be used here.
+
+        Raises:
+            StudyError: naming the package that is missing, and what to use instead.
+        """
+
+    def for_search(self, seed: int) -> Driver:
+        """The driver of one family's search: itself, unless its proposals share something, such as a sequence."""
+        del seed
+        return self
+
+    def exhausted(self, study: optuna.Study) -> bool:
+        """Whether it has nothing left to propose in this search."""
+        del study
+        return False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
 
-@dataclass(frozen=True, repr=False)
-class Optuna(Driver):
-    """Optuna's samplers.
-
-    Args:
-        algorithm: "tpe" (multivariate, Bergstra 2011, Falkner 2018) or "random".
-    """
-
-    algorithm: str = "tpe"
-
-    def __post_init__(self) -> None:
-        if self.algorithm not in ("tpe", "random"):
-            raise StudyError(f"Optuna({self.algorithm!r}) is unknown; expected 'tpe' or 'random'")
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The name on the command line."""
-        return f"optuna:{self.algorithm}"
-
-    def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """See `Driver.sampler`."""
-        if self.algorithm == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True)
-
-
-STARTUP_TRIALS = 6
-"""Random proposals before TPE models the history: fewer than Optuna's 10, since a family may see some 20 trials."""
-
-
-class Random(Optuna):
-    """Independent random proposals: the same ones in any order and on any number of workers."""
-
-    def __init__(self) -> None:
-        super().__init__("random")
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The name on the command line."""
-        return "random"
-
-
-DRIVERS: dict[str, Driver] = {"random": Random(), "optuna:tpe": Optuna("tpe"), "optuna:random": Optuna("random")}
-"""Every driver by its name on the command line."""
-
-
-def find_driver(name: str | Driver) -> Driver:
-    """The driver of a name; a driver is returned as it is.
-
-    >>> find_driver("optuna:tpe").name
-    'optuna:tpe'
-    """
-    if isinstance(name, Driver):
-        return name
-    if name not in DRIVERS:
-        raise StudyError(f"driver {name!r} is unknown; expected one of {', '.join(sorted(DRIVERS))}")
-    return DRIVERS[name]
+def root_of(trial: optuna.trial.FrozenTrial) -> int:
+    """The trial's number; of one that is run again, the number of the first that had its values."""
+    plan = trial.user_attrs.get("plan") or {}
+    return int(plan.get("retry_of", trial.number))
 
 
 class ProposalSampler(optuna.samplers.BaseSampler):
@@ -109,16 +75,17 @@ class ProposalSampler(optuna.samplers.BaseSampler):
     """
 
     def __init__(self, driver: Driver, seed: int, family: str) -> None:
-        self._driver = driver
+        self._driver = driver.for_search(derive_seed(seed, "search", family))
         self._seed = seed
         self._family = family
         self._samplers: dict[int, optuna.samplers.BaseSampler] = {}
+        self.exhausted = self._driver.exhausted
         self.planned: dict[str, Any] = {}
         """Key to stored value of what the plan says for the dimension being asked for; set by the one who asks."""
 
     def _of(self, trial: optuna.trial.FrozenTrial) -> optuna.samplers.BaseSampler:
         if trial.number not in self._samplers:
-            seed = derive_seed(self._seed, "proposal", self._family, trial.number)
+            seed = derive_seed(self._seed, "proposal", self._family, root_of(trial))
             self._samplers[trial.number] = self._driver.sampler(seed)
         return self._samplers[trial.number]
 

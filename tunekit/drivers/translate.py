@@ -14,7 +14,6 @@ import optuna
 
 from tunekit.space import Dimension, Value
 
-
 MOST_VERSIONS = 100
 """So often may a dimension change its kind or choices within one study."""
 

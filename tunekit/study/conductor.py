@@ -162,7 +162,7 @@ class Conductor:
             name: sum(1 for trial in self.trials if trial.family == name) + flying.count(name)
             for name in self._families
         }
-        names = [name for name in names if name not in self._given_up]
+        names = [name for name in names if name not in self._given_up and not self._ledger.exhausted(name)]
         planned = {name: self._ledger.planned(name) for name in names}
         return next_family(names, planned, started, self.trials, self._prepared.metric)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunekit.errors import StudyError
 from tunekit.study.blend import Blend, best_first
 from tunekit.study.prepared import Prepared
-from tunekit.trial import Trial
+from tunekit.trial import State, Trial
 
 if TYPE_CHECKING:
     from tunekit.study.study import Study
@@ -70,11 +70,12 @@ class Result:
 
 
 def trial_summary(trial: Trial) -> dict[str, Any]:
-    """What programs read of a trial."""
+    """What programs read of a trial: an interrupted one is stopped, and says that it is run again."""
     return {
         "number": trial.number,
         "family": trial.family,
-        "state": str(trial.state),
+        "state": str(State.STOPPED if trial.state is State.INTERRUPTED else trial.state),
+        "interrupted": trial.state is State.INTERRUPTED,
         "score": trial.score,
         "fold_scores": trial.fold_scores,
         "values": trial.values,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tunekit.data import Dataset, Split
-from tunekit.drivers import Driver, find_driver
+from tunekit.drivers import DriverLike, find_driver
 from tunekit.errors import StudyError
 from tunekit.executors import Limits
 from tunekit.families import Family, default_families
@@ -41,7 +41,8 @@ class Study:
             function of (y_true, y_pred). Default: rmse, roc_auc or logloss, by the task.
         families: what is searched, in the order of their first trials. Default: what suits tables.
         split: which rows train and judge. Default: what suits the data.
-        driver: who proposes values: `tk.drivers.Optuna("tpe")` (the default), `tk.drivers.Random()`, or its name.
+        driver: who proposes values: `tk.drivers.Optuna("tpe")` (the default), another of `tk.drivers`, its name on the
+            command line such as "hyperopt:tpe", or any sampler object of Optuna.
         stopper: which running trials are not worth more: `tk.Median()` (the default), `tk.Halving()`,
             `tk.NeverStop()`.
         seed: of the split, the proposals and every fit.
@@ -58,7 +59,7 @@ class Study:
         metric: str | Metric | Callable[..., Any] | None = None,
         families: Sequence[Family] | None = None,
         split: Split | None = None,
-        driver: Driver | str = "optuna:tpe",
+        driver: DriverLike = "optuna:tpe",
         stopper: Stopper | None = None,
         seed: int = 0,
     ) -> None:

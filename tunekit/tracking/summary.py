@@ -38,7 +38,11 @@ def summary_renderable(summary: Mapping[str, Any], *, leaders: int = LEADERS) ->
     """
     metric = str(summary.get("metric") or "score")
     trials = [trial for trial in summary.get("trials") or () if isinstance(trial, Mapping)]
-    counts = Counter(State(trial["state"]) for trial in trials if trial.get("state") in set(State))
+    counts = Counter(
+        State.INTERRUPTED if trial.get("interrupted") else State(trial["state"])
+        for trial in trials
+        if trial.get("state") in set(State)
+    )
     smaller = summary.get("direction") == "minimize"
     sense = "smaller" if smaller else "larger"
     title = Text.assemble(
@@ -123,7 +127,13 @@ def _blend(ensemble: Mapping[str, Any], baseline: Any, metric: str) -> list[Rend
     )
     scores = (score_text(single.get("test_score")), score_text(single.get("score")), "")
     judged.add_row(Text(f"best single: {trial_name(single)}"), *map(Text, scores))
-    judged.add_row(Text("baseline"), *map(Text, (score_text(ensemble.get("test_baseline")), score_text(baseline), "")))
+    judged.add_row(
+        Text("baseline"),
+        *map(
+            Text,
+            (score_text(ensemble["test_baseline"]) if "test_baseline" in ensemble else "", score_text(baseline), ""),
+        ),
+    )
     return [members, judged, Text(str(ensemble.get("verdict") or "no verdict"), style="bold")]
 
 

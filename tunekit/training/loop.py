@@ -53,8 +53,8 @@ class TracedModel:
         parts = [self._forward(_slice(x, start, start + CHUNK)) for start in range(0, max(rows, 1), CHUNK)]
         return np.concatenate([np.asarray(part) for part in parts])
 
-    def run_epoch(self, order: npt.NDArray[np.int64], tensors: Any, batch_size: int) -> None:
-        """One epoch over tensors with equal first dimension, in the given order of rows."""
+    def run_epoch(self, order: npt.NDArray[np.int64], tensors: Any, batch_size: int) -> dict[str, float]:
+        """One epoch over tensors with equal first dimension, in the given order of rows; what `fit` would log."""
         import tensorflow as tf
 
         if batch_size not in self._epochs:
@@ -62,7 +62,10 @@ class TracedModel:
             self._epochs[batch_size] = tf.function(
                 self._epoch_of(batch_size), input_signature=signature, autograph=False
             )
-        self._epochs[batch_size](tf.constant(order, dtype=tf.int32), tensors)
+        logs = self._epochs[batch_size](tf.constant(order, dtype=tf.int32), tensors)
+        model: Any = self.model
+        logs = model.get_metrics_result() if logs is None else model._get_metrics_result_or_logs(logs)
+        return {name: float(value) for name, value in logs.items()}
 
     def take_over(self, fresh: keras.Model) -> bool:
         """Take over the values of every variable of another model, its optimizer's included.
@@ -84,17 +87,24 @@ class TracedModel:
                 own.assign(other)
         return True
 
-    def _epoch_of(self, batch_size: int) -> Callable[[Any, Any], None]:
+    def _epoch_of(self, batch_size: int) -> Callable[[Any, Any], Any]:
+        import keras
         import tensorflow as tf
 
-        def run(order: Any, tensors: Any) -> None:
+        own = type(self.model).train_step is not keras.Model.train_step  # its last step's logs may be its own, too
+
+        def run(order: Any, tensors: Any) -> Any:
             def step(number: Any) -> Any:
                 rows = order[number * batch_size : (number + 1) * batch_size]
-                self.model.train_step(tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), tensors))
+                return self.model.train_step(tf.nest.map_structure(lambda tensor: tf.gather(tensor, rows), tensors))
+
+            def next_step(number: Any) -> Any:
+                step(number)
                 return number + 1
 
-            steps = (tf.shape(order)[0] + batch_size - 1) // batch_size
-            tf.while_loop(lambda number: number < steps, step, (tf.constant(0),), parallel_iterations=1)
+            looped = (tf.shape(order)[0] + batch_size - 1) // batch_size - int(own)
+            tf.while_loop(lambda number: number < looped, next_step, (tf.constant(0),), parallel_iterations=1)
+            return step(looped) if own else None
 
         return run
 
@@ -163,8 +173,7 @@ def _plain_fit(
 
         def __init__(self) -> None:
             super().__init__()
-            self.epoch = 0
-            self.rows = order(0)
+            self.rows = np.arange(len(y))
 
         def __len__(self) -> int:
             return math.ceil(len(y) / batch_size)
@@ -174,11 +183,15 @@ def _plain_fit(
             weights = () if sample_weight is None else (sample_weight[rows],)
             return (_take(x, rows), y[rows], *weights)
 
-        def on_epoch_end(self) -> None:
-            self.epoch += 1
-            self.rows = order(self.epoch)
+    class NextOrder(keras.callbacks.Callback):  # type: ignore[misc]
+        """Asks for one order an epoch; `PyDataset.on_epoch_end` would be called more often."""
 
-    return model.fit(Reordered(), epochs=epochs, callbacks=list(callbacks), verbose=0, shuffle=False)
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            del logs
+            data.rows = order(epoch)
+
+    data = Reordered()
+    return model.fit(data, epochs=epochs, callbacks=[NextOrder(), *callbacks], verbose=0, shuffle=False)
 
 
 def _graph_fit(
@@ -208,8 +221,7 @@ def _graph_fit(
     for epoch in range(epochs):
         model.reset_metrics()
         listeners.on_epoch_begin(epoch)
-        traced.run_epoch(order(epoch), tensors, batch_size)
-        logs = {name: float(value) for name, value in model.get_metrics_result().items()}
+        logs = traced.run_epoch(order(epoch), tensors, batch_size)
         listeners.on_epoch_end(epoch, logs)
         if model.stop_training:
             break

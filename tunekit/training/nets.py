@@ -16,7 +16,7 @@ from tunekit.errors import FactoryError, TrialError
 from tunekit.families import Fitted, Fold, NetData, NetFamily, Part
 from tunekit.families.base import EpochReport, Predictions, save_facts
 from tunekit.space import HyperParameters, Value
-from tunekit.training.loop import TracedModel, fit
+from tunekit.training.loop import TracedModel, build_optimizer, fit
 
 if TYPE_CHECKING:
     import keras
@@ -33,12 +33,14 @@ class FittedNet(Fitted):
         preparation: of the fold.
         layout: "columns" or "flat".
         regression: whether its output is the standardised target.
+        columns: of its output.
     """
 
     traced: TracedModel
     preparation: Preparation
     layout: str
     regression: bool
+    columns: int
 
     @property
     def model(self) -> keras.Model:
@@ -59,7 +61,7 @@ class FittedNet(Fitted):
 
     def save(self, folder: Path) -> None:
         """Write the weights, what is needed to rebuild the net around them, and the preparation."""
-        save_facts(folder, "keras", self.layout, {"columns": int(self.model.output_shape[-1])})
+        save_facts(folder, "keras", self.layout, {"columns": self.columns})
         self.model.save_weights(folder / "model.weights.h5")
         np.savez(folder / "preparation.npz", allow_pickle=False, **self.preparation.to_arrays())
 
@@ -100,10 +102,10 @@ class NetFitter:
         x = net_inputs(fresh, fold.preparation, fold.train.rows, layout)
         if not fresh.built:
             fresh(_first(x, 2))
-        check_outputs(family, fresh, data)
+        columns = check_outputs(family, fresh, data)
         batch_size = family.batch_size(hp, data)
-        kind = BinaryPairNet if fold.task == "binary" and fresh.output_shape[-1] == 2 else FittedNet
-        fitted = kind(self._taken_over(fresh), fold.preparation, layout, fold.task == "regression")
+        kind = BinaryPairNet if fold.task == "binary" and columns == 2 else FittedNet
+        fitted = kind(self._taken_over(fresh), fold.preparation, layout, fold.task == "regression", columns)
         judge = _judge(fitted, fold, report)
         random = np.random.default_rng(fold.seed)
         fit(
@@ -158,6 +160,7 @@ def rebuild(
     model = family.build(HyperParameters(lambda dimension: values.get(dimension.name, dimension.default)), data)
     if not model.built:
         model.build((None, data.features))
+    build_optimizer(model)  # its variables are in the file too, and Keras warns if they have no place
     model.load_weights(folder / "model.weights.h5")
     return model
 
@@ -186,10 +189,10 @@ def net_target(fold: Fold, part: Part) -> npt.NDArray[Any]:
     return part.target.astype(np.float32)[:, None] if fold.task == "binary" else part.target.astype(np.int32)
 
 
-def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> None:
-    """Refuse a model whose output can't be a prediction for the task."""
-    shape = model.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 2:
+def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> int:
+    """The columns of the model's output; refuses a model whose output can't be a prediction for the task."""
+    shape = _output_shape(model, data)
+    if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[1], int):
         raise FactoryError(
             f"factory {family.name!r}: the model's output has shape {shape}; expected (rows, {data.outputs}) for a "
             f"{data.task} target: is a Flatten or pooling layer missing, or is there more than one output?"
@@ -200,6 +203,16 @@ def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> None:
             f"factory {family.name!r}: the model has {shape[-1]} output units; expected {data.outputs} for a "
             f"{data.task} target: end with data.keras_head(x), or Dense with that many units"
         )
+    return shape[1]
+
+
+def _output_shape(model: keras.Model, data: NetData) -> Any:
+    import keras
+
+    if hasattr(model, "output_shape"):
+        return model.output_shape
+    outputs = model(keras.Input((data.features,)))  # a subclassed model doesn't know its shape
+    return keras.tree.map_structure(lambda tensor: tensor.shape, outputs)
 
 
 def _judge(fitted: FittedNet, fold: Fold, report: EpochReport) -> Any:
