@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
 from tunekit.data.store import Store
 from tunekit.ensemble import Judged
+from tunekit.errors import DataError, MetricError
 from tunekit.metrics import Metric, find_metric, usual_metric
 
 UNSEEN = "a level that no row has"
@@ -96,10 +97,25 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     judge = find_metric(metric or usual_metric(data.task, data.shares)[0], data.task, data.outputs)
     split = split or default_split(data)
     folds = split.apply(data, seed)
+    _check_judging(data, folds, judge)
     development = folds.development
     schema = data.schema.with_levels(data.raw_rows(development))
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
+
+
+def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:
+    """Say now, and not after the search, that some part can't be judged, such as one with a single class."""
+    parts = {f"the validation rows of fold {number}": valid for number, (_, valid) in enumerate(folds.pairs)}
+    for name, rows in {**parts, "the test rows": folds.test}.items():
+        constant = data.shares[1:] if data.task == "binary" else data.shares or [float(data.target[rows].mean())]
+        weight = None if data.weight is None else data.weight[rows]
+        try:
+            metric.score(data.target[rows], np.tile(constant, (len(rows), 1)), weight)
+        except MetricError as error:
+            raise DataError(
+                f"{name} can't be judged: {error}. Use fewer folds, more rows, another split or another metric"
+            ) from error
 
 
 def _probes(schema: Schema, rows: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

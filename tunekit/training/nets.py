@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,7 @@ class NetFitter:
     def __init__(self, family: NetFamily) -> None:
         self._family = family
         self._traced: TracedModel | None = None
+        self._data: NetData | None = None
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedNet:
         """Train a net on a fold. The net of the fold before must have been saved: its variables are taken over.
@@ -105,7 +106,7 @@ class NetFitter:
         columns = check_outputs(family, fresh, data)
         batch_size = family.batch_size(hp, data)
         kind = BinaryPairNet if fold.task == "binary" and columns == 2 else FittedNet
-        fitted = kind(self._taken_over(fresh), fold.preparation, layout, fold.task == "regression", columns)
+        fitted = kind(self._taken_over(fresh, data, layout), fold.preparation, layout, fold.task == "regression", columns)
         judge = _judge(fitted, fold, report)
         random = np.random.default_rng(fold.seed)
         fit(
@@ -127,9 +128,12 @@ class NetFitter:
         fitted.stopped = judge.stopped
         return fitted
 
-    def _taken_over(self, fresh: keras.Model) -> TracedModel:
-        if self._traced is None or not self._traced.take_over(fresh):
+    def _taken_over(self, fresh: keras.Model, data: NetData, layout: str) -> TracedModel:
+        """The traced model with the fresh one's variables, if the factory was told the same for both."""
+        told = data if layout == "flat" else replace(data, features=0)
+        if self._traced is None or told != self._data or not self._traced.take_over(fresh):
             self._traced = TracedModel(fresh)
+        self._data = told
         return self._traced
 
 

@@ -1,0 +1,42 @@
+"""What a study's rows are checked for before any trial runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tunekit as tk
+from tunekit.errors import DataError
+from tunekit.study.prepared import UNSEEN, prepare
+
+
+def clicks(classes: list[str]) -> tk.Table:
+    """Clicks in order of time."""
+    rows = len(classes)
+    return tk.Table(
+        pd.DataFrame({"day": np.arange(rows), "x": np.arange(rows) % 7, "clicked": classes}),
+        target="clicked",
+        time="day",
+    )
+
+
+def test_test_rows_of_one_class_are_refused_before_the_search_where_the_metric_needs_two():
+    data = clicks(["yes", "no"] * 40 + ["no"] * 20).load()
+    with pytest.raises(DataError, match="the test rows can't be judged.*only one class"):
+        prepare(data, tk.TimeSplit(3), "roc_auc", 0)
+    assert len(prepare(data, tk.TimeSplit(3), "accuracy", 0).folds) == 3, "accuracy can be computed"
+
+
+def test_a_validation_part_of_one_class_is_refused_by_its_fold():
+    data = clicks(["yes", "no"] * 25 + ["no"] * 20 + ["yes", "no"] * 15).load()
+    with pytest.raises(DataError, match="the validation rows of fold 3 can't be judged"):
+        prepare(data, tk.TimeSplit(4), "average_precision", 0)
+
+
+def test_probes_have_a_gap_in_each_column_unseen_levels_and_a_row_of_nothing():
+    frame = pd.DataFrame({"x": np.arange(60.0) / 2, "kind": ["a", "b", "c"] * 20, "y": np.arange(60.0)})
+    probes = prepare(tk.Table(frame, target="y").load(), tk.KFold(3), "rmse", 0).probes
+    assert np.isnan(probes["x"]).sum() == 2, "one gap of its own, and the row of nothing"
+    assert (probes["kind"] == "").sum() == 2
+    assert (probes["kind"] == UNSEEN).sum() == 1
+    assert np.isnan(probes["x"][-1])
+    assert probes["kind"][-1] == ""
