@@ -122,7 +122,7 @@ def _score(values: dict[str, Value]) -> float:
 ORACLES = shared_oracles()
 """Keeps KerasTuner's process, once a test has started it, until the last test."""
 
-SLOW = {"hyperopt:atpe", "keras-tuner:bayesian", "keras-tuner:random"}  # seconds a proposal, or to start
+FAST = {"grid", "hyperopt:tpe", "optuna:tpe", "random"}  # one of each kind; the others run with the slow tests
 
 
 def listed(names: Sequence[str]) -> list[Any]:
@@ -131,7 +131,7 @@ def listed(names: Sequence[str]) -> list[Any]:
     for name in names:
         try:
             DRIVERS[name].check()
-            marks.append(pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []))
+            marks.append(pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]))
         except StudyError as error:
             marks.append(pytest.param(name, marks=pytest.mark.skip(reason=str(error))))
     return marks

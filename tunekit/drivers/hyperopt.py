@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import log
 from typing import Any
 
@@ -157,6 +158,7 @@ def _atpe(domain: Any, history: History, space: dict[str, Axis], number: int, se
     """Adaptive TPE knows only results: failures get the worst one there is, and so do running trials."""
     from hyperopt import atpe
 
+    _load_models()
     worst = max(past.loss for past in history.trials if past.loss is not None)
     documents = [
         _document(past.number, positions, space, {"status": "ok", "loss": worst if past.loss is None else past.loss})
@@ -164,6 +166,14 @@ def _atpe(domain: Any, history: History, space: dict[str, Axis], number: int, se
     ]
     with _seeded(seed):
         return list(atpe.suggest([number], domain, _trials(documents), seed))
+
+
+@cache
+def _load_models() -> None:
+    """What adaptive TPE imports at its first use draws from the global generators: let it, before they are seeded."""
+    from hyperopt import atpe
+
+    atpe.ATPEOptimizer()
 
 
 @contextmanager
