@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -164,7 +165,8 @@ def _atpe(domain: Any, history: History, space: dict[str, Axis], number: int, se
         _document(past.number, positions, space, {"status": "ok", "loss": worst if past.loss is None else past.loss})
         for past, positions in zip(history.trials, history.positions(space), strict=True)
     ]
-    with _seeded(seed):
+    with _seeded(seed), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="An input array is constant")  # it correlates what hasn't varied yet
         return list(atpe.suggest([number], domain, _trials(documents), seed))
 
 
