@@ -106,7 +106,9 @@ class NetFitter:
         columns = check_outputs(family, fresh, data)
         batch_size = family.batch_size(hp, data)
         kind = BinaryPairNet if fold.task == "binary" and columns == 2 else FittedNet
-        fitted = kind(self._taken_over(fresh, data, layout), fold.preparation, layout, fold.task == "regression", columns)
+        fitted = kind(
+            self._taken_over(fresh, data, layout), fold.preparation, layout, fold.task == "regression", columns
+        )
         judge = _judge(fitted, fold, report)
         random = np.random.default_rng(fold.seed)
         fit(
