@@ -64,7 +64,7 @@ class Effort:
     @property
     def reserve(self) -> float:
         """Seconds of the budget for selecting and judging the blend, and for ending what watches."""
-        return 0.0 if self.budget is None else min(max(2.0, 0.05 * self.budget), 20.0)
+        return 0.0 if self.budget is None else min(max(3.0, 0.05 * self.budget), 20.0)
 
 
 def search(study: Study, effort: Effort, root: Path, observers: Sequence[Observer], *, fresh: bool) -> dict[str, Any]:
