@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,11 @@ def test_boosting_keeps_its_best_round(folds) -> None:
     model, _ = fitted(XGBoost(), folds["regression"], learning_rate=0.3)
     assert model.best_epoch is not None
     assert 1 <= model.best_epoch < 300, "large steps overfit soon"
+
+
+def test_boosting_out_of_time_ends_with_what_it_has(folds) -> None:
+    model, _ = fitted(XGBoost(), replace(folds["binary"], seconds=0.0))
+    assert model.best_epoch == 1
 
 
 def test_default_families_are_cheap_first() -> None:

@@ -1,6 +1,7 @@
 """Nets: the loop equals `fit`, families fit, bad factories are refused.  The one file of these that imports Keras."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,12 @@ def test_the_stopper_ends_a_fit_with_its_best_epoch(folds) -> None:
     assert fitted.stopped
     assert epochs == [1, 2, 3]
     assert fitted.best_epoch in epochs
+
+
+def test_a_fit_out_of_time_ends_with_what_it_has(folds) -> None:
+    fitted = fit_net(small(MLP()), answers(), replace(folds["binary"], seconds=0.0), never)
+    assert not fitted.stopped, "it is as good as its time allowed: a candidate like any other"
+    assert fitted.best_epoch == 1
 
 
 def test_a_search_space_lies_around_the_portfolio(folds) -> None:

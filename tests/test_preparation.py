@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tunekit.data import Column, Encoded, Folds, KFold, Preparation, Schema, Table, TimeSplit
-from tunekit.data.preparation import CLIP, LAYOUTS
+from tunekit.data.preparation import CLIP, LAYOUTS, MOST_HOT
 from tunekit.data.schema import CALENDAR, calendar
 from tunekit.study.prepared import Prepared, prepare
 
@@ -169,6 +169,16 @@ def test_layout_flat(preparation) -> None:
     np.testing.assert_array_equal(features[:, 4:], hot)
     np.testing.assert_array_equal(features[:, :4], preparation.apply(TRAIN, "columns")["numbers"])
     assert not preparation.apply(NEW, "flat")["features"][:, 4:].any(), "unseen is none of them"
+
+
+def test_of_thousands_of_levels_the_most_frequent_get_a_column() -> None:
+    levels = MOST_HOT + 50
+    codes = np.repeat(np.arange(1, levels + 1), [2] * 50 + [3] * MOST_HOT)  # the first 50 levels are the rarer ones
+    rows = Encoded(np.zeros((len(codes), 0)), codes[:, None].astype(np.int32))
+    one = Preparation.fit(rows, (levels + 2,))
+    assert one.hot[:, 1].tolist() == list(range(51, levels + 1))
+    assert one.apply(rows, "flat")["features"].shape == (len(codes), MOST_HOT)
+    assert (one.apply(rows, "columns")["codes"][:, 0] == codes).all(), "embeddings still have a row for every level"
 
 
 def test_layout_ordinal(preparation) -> None:

@@ -27,6 +27,9 @@ LAYOUTS = ("columns", "flat", "ordinal", "native")
 RARE = 2
 """A level in fewer training rows than this shares the code of unseen levels, so that this code is trained too."""
 
+MOST_HOT = 256
+"""So many levels of a column at most get a 0/1 column each: thousands would not fit into memory."""
+
 CLIP = 3.0
 """Scaled numbers approach this bound smoothly, x / sqrt(1 + (x / CLIP)^2): RealMLP, arXiv 2407.04491."""
 
@@ -41,6 +44,8 @@ class Preparation:
         gaps: (M,) positions in `numbers` of the columns with missing values in training rows.
         offsets: (C,) where each category column starts in `lookup`.
         lookup: (sum of cardinalities,) the code that stands for each code: itself if known, else unseen.
+        hot: (H, 2) the (column, code) pairs that layout "flat" has a 0/1 column for: the known codes, of a column with
+            more than `MOST_HOT` the most frequent ones.
         target_center: mean of the training target; 0 unless regression.
         target_scale: standard deviation of the training target; 1 unless regression.
     """
@@ -50,6 +55,7 @@ class Preparation:
     gaps: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     lookup: npt.NDArray[np.int32]
+    hot: npt.NDArray[np.int64]
     target_center: float
     target_scale: float
 
@@ -66,26 +72,17 @@ class Preparation:
         """
         center, factor = _scales(rows.numbers)
         spread = 0.0 if target is None else float(np.std(target))
+        counts = [np.bincount(rows.codes[:, column], minlength=size) for column, size in enumerate(cardinalities)]
         return cls(
             center=center,
             factor=factor,
             gaps=np.flatnonzero(np.isnan(rows.numbers).any(axis=0)).astype(np.int64),
             offsets=np.concatenate([[0], np.cumsum(cardinalities)[:-1]]).astype(np.int64)[: len(cardinalities)],
-            lookup=_lookup(rows.codes, cardinalities),
+            lookup=_lookup(counts),
+            hot=_hot(counts),
             target_center=0.0 if target is None else float(np.mean(target)),
             target_scale=spread if spread > 0 else 1.0,
         )
-
-    @property
-    def hot(self) -> npt.NDArray[np.int64]:
-        """(H, 2): the (column, code) pairs that layout "flat" has a 0/1 column for."""
-        pairs = [
-            (column, code)
-            for column in range(len(self.offsets))
-            for code, known in enumerate(self._table(column))
-            if known == code and code != self._unseen(column)
-        ]
-        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
     def apply(self, rows: Encoded, layout: str) -> dict[str, npt.NDArray[Any]]:
         """The rows in a layout, as named arrays; all layouts but "columns" have one array, named "features"."""
@@ -134,12 +131,6 @@ class Preparation:
     def _unseens(self) -> npt.NDArray[np.int64]:
         return self._ends() - self.offsets - 1
 
-    def _unseen(self, column: int) -> int:
-        return int(self._unseens()[column])
-
-    def _table(self, column: int) -> npt.NDArray[np.int32]:
-        return self.lookup[self.offsets[column] : self._ends()[column]]
-
 
 def _scales(numbers: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     center = np.zeros(numbers.shape[1])
@@ -157,12 +148,23 @@ def _scales(numbers: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], 
     return center, factor
 
 
-def _lookup(codes: npt.NDArray[np.int32], cardinalities: tuple[int, ...]) -> npt.NDArray[np.int32]:
-    tables = []
-    for column, cardinality in enumerate(cardinalities):
-        counts = np.bincount(codes[:, column], minlength=cardinality)
-        known = counts >= RARE
-        known[MISSING] = counts[MISSING] > 0
-        own = np.arange(cardinality)
-        tables.append(np.where(known, own, cardinality - 1))
+def _known(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which codes of a column stand for themselves: levels that are not rare, and missing if it occurs at all."""
+    known = counts >= RARE
+    known[MISSING] = counts[MISSING] > 0
+    known[-1] = False
+    return known
+
+
+def _lookup(counts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int32]:
+    tables = [np.where(_known(column), np.arange(len(column)), len(column) - 1) for column in counts]
     return np.concatenate([np.empty(0, dtype=np.int32), *tables]).astype(np.int32)
+
+
+def _hot(counts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    pairs = []
+    for position, column in enumerate(counts):
+        codes = np.flatnonzero(_known(column))
+        frequent = codes[np.argsort(-column[codes], kind="stable")[:MOST_HOT]]
+        pairs += [(position, code) for code in np.sort(frequent)]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)

@@ -7,6 +7,7 @@ A fitted model is saved as `model.json` (plain facts: its "kind" and "layout") a
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Fold:
         valid: rows that judge.
         seed: seeds every random step of this fit.
         threads: how many the fit may use.
+        seconds: a fit that takes longer ends with what it has learnt by then, where the family can.
         last: position in `train` of the latest row by time, or None where the data has no time.
     """
 
@@ -65,6 +67,7 @@ class Fold:
     valid: Part
     seed: int
     threads: int = 1
+    seconds: float = math.inf
     last: int | None = None
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,20 @@ import numpy.typing as npt
 from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions, link_for
 from tunekit.families.tree_arrays import from_xgboost
 from tunekit.space import HyperParameters
+
+
+def _ends_by(deadline: float) -> Any:
+    """An XGBoost callback that ends boosting after a moment of `time.monotonic()`."""
+    import xgboost
+
+    class EndsBy(xgboost.callback.TrainingCallback):
+        """Asked after each round."""
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            return time.monotonic() > deadline
+
+    return EndsBy()
+
 
 PATIENCE = 50
 """Rounds without a better validation loss before boosting ends."""
@@ -45,8 +60,8 @@ class XGBoost(Family):
             self._matrix(fold, fold.train),
             num_boost_round=MOST_ROUNDS,
             evals=[(self._matrix(fold, fold.valid), "valid")],
-            early_stopping_rounds=PATIENCE,
             verbose_eval=False,
+            callbacks=[xgboost.callback.EarlyStopping(PATIENCE), _ends_by(time.monotonic() + fold.seconds)],
         )
         rounds = booster.best_iteration + 1
         kept = booster[:rounds]

@@ -177,7 +177,9 @@ class Conductor:
         running = self._ledger.start(family.name, time.time())
         folder = self._ledger.trial_folder(running.trial)
         folder.mkdir(parents=True, exist_ok=True)
-        task = TrialTask(self._store, family, self._prepared.metric, running.trial.seed, self._threads, folder)
+        task = TrialTask(
+            self._store, family, self._prepared.metric, running.trial.seed, self._threads, folder, self._limits.seconds
+        )
         child = executor.start(run_trial, (task,), folder / "log.txt", self._limits, heavy=family.needs_tensorflow)
         self._flights.append(_Flight(running, child))
         self._observer.trial_started(running.trial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -228,6 +229,7 @@ def _judge(fitted: FittedNet, fold: Fold, report: EpochReport) -> Any:
     x = net_inputs(fitted.model, fold.preparation, fold.valid.rows, fitted.layout)
     y = net_target(fold, fold.valid)
     weight = None if fold.valid.weight is None else fold.valid.weight.astype(np.float32)
+    deadline = time.monotonic() + fold.seconds
 
     class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         """Scores the validation rows with the study's metric and asks whether to go on."""
@@ -250,6 +252,8 @@ def _judge(fitted: FittedNet, fold: Fold, report: EpochReport) -> Any:
             facts = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
             if report(epoch + 1, self.best_score, facts):
                 self.stopped = True
+                self.model.stop_training = True
+            if time.monotonic() > deadline:
                 self.model.stop_training = True
 
     return Judge()

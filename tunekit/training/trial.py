@@ -16,11 +16,12 @@ message to the conductor                               answer
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,6 +36,9 @@ from tunekit.space import Dimension, HyperParameters, Value
 from tunekit.training.nets import NetFitter, check_predictions
 from tunekit.trial import derive_seed
 
+SHARE_TO_FIT = 0.8
+"""Of a trial's time limit: a net that is still learning then ends with its best epoch instead of being killed."""
+
 
 @dataclass(frozen=True)
 class TrialTask:
@@ -47,6 +51,7 @@ class TrialTask:
         seed: of the trial; each fold's is derived from it.
         threads: to be used by the fit.
         folder: of the trial; gets a folder "fold<k>" each.
+        seconds: its limit; each fold's fit is asked to end in its share of it.
     """
 
     store: Store
@@ -55,6 +60,12 @@ class TrialTask:
     seed: int
     threads: int
     folder: Path
+    seconds: float | None = None
+
+    @property
+    def fold_seconds(self) -> float:
+        """A fold's share of the limit, with some left over for building, predicting and saving."""
+        return math.inf if self.seconds is None else SHARE_TO_FIT * self.seconds / self.store.facts["folds"]
 
 
 class _Stopped(Exception):
@@ -111,6 +122,7 @@ def _run_folds(channel: Connection, task: TrialTask) -> float:
     for number in range(task.store.facts["folds"]):
         begun = time.monotonic()
         fold = load_fold(task.store, number, task.metric, derive_seed(task.seed, number), task.threads)
+        fold = replace(fold, seconds=task.fold_seconds)
         hp = HyperParameters(partial(_ask, channel) if number == 0 else partial(_again, values))
         fitted = _fit(channel, fitter, hp, fold)
         values = hp.values
