@@ -61,7 +61,7 @@ class XGBoost(Family):
             num_boost_round=MOST_ROUNDS,
             evals=[(self._matrix(fold, fold.valid), "valid")],
             verbose_eval=False,
-            callbacks=[xgboost.callback.EarlyStopping(PATIENCE), _ends_by(time.monotonic() + fold.seconds)],
+            callbacks=[xgboost.callback.EarlyStopping(rounds=PATIENCE), _ends_by(time.monotonic() + fold.seconds)],
         )
         rounds = booster.best_iteration + 1
         kept = booster[:rounds]
