@@ -59,6 +59,25 @@ def root_of(trial: optuna.trial.FrozenTrial) -> int:
     return int(plan.get("retry_of", trial.number))
 
 
+class OneByOneSampler(optuna.samplers.BaseSampler):
+    """Base of samplers that answer when a dimension is asked for: only then is it known which ones there are."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Nothing is proposed ahead of being asked for."""
+        return {}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        """Nothing; see `infer_relative_search_space`."""
+        return {}
+
+
 class ProposalSampler(optuna.samplers.BaseSampler):
     """The sampler of one family's study: planned values where a trial has a plan, else a driver's own for that trial.
 

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.drivers.axis import Axis
-from tunekit.drivers.base import Driver, root_of
+from tunekit.drivers.base import Driver, OneByOneSampler, root_of
 from tunekit.errors import StudyError
 
 
@@ -53,20 +53,10 @@ class Grid(Driver):
         return _covered([one for one in trials if one.state is not TrialState.WAITING], 0, self.points)
 
 
-class _GridSampler(optuna.samplers.BaseSampler):
+class _GridSampler(OneByOneSampler):
     def __init__(self, points: int) -> None:
         self._points = points
         self._rank: int | None = None
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: the grid is known as far as it was asked for."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing; see `infer_relative_search_space`."""
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.drivers.axis import Axis, Position
-from tunekit.drivers.base import root_of
+from tunekit.drivers.base import OneByOneSampler, root_of
 from tunekit.trial import derive_seed
 
 STARTUP_TRIALS = 6
@@ -82,7 +82,7 @@ def read_history(study: optuna.Study, trial: FrozenTrial) -> History:
     return History(trials, space)
 
 
-class HistorySampler(optuna.samplers.BaseSampler, ABC):
+class HistorySampler(OneByOneSampler, ABC):
     """The sampler of one trial, by a library that is shown the history first.
 
     All dimensions that are known are proposed at once, at the first question. A dimension that is new, or every one
@@ -106,16 +106,6 @@ class HistorySampler(optuna.samplers.BaseSampler, ABC):
     @abstractmethod
     def propose(self, history: History, space: dict[str, Axis], number: int, seed: int) -> dict[str, Position]:
         """Positions for the trial of this number on every axis, by what the history tells."""
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: which dimensions are asked for, and how, is known only when they are."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing; see `infer_relative_search_space`."""
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

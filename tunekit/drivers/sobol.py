@@ -16,13 +16,13 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from tunekit.drivers.axis import Axis
-from tunekit.drivers.base import root_of
+from tunekit.drivers.base import OneByOneSampler, root_of
 
 COORDINATES = 256
 """Coordinates of a point; dimensions whose names fall on the same one move on to the next that is free."""
 
 
-class SobolSampler(optuna.samplers.BaseSampler):
+class SobolSampler(OneByOneSampler):
     """Scrambled Sobol points (Owen 1998, as in SciPy).
 
     Args:
@@ -31,16 +31,6 @@ class SobolSampler(optuna.samplers.BaseSampler):
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Nothing: a dimension's coordinate needs no others."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing; see `infer_relative_search_space`."""
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
