@@ -175,7 +175,6 @@ class Ledger:
         _write_record(self.trial_folder(trial), trial)
         if trial.state is State.INTERRUPTED:
             self._plan_again(trial.family, handle.number, dict(handle.params), handle.user_attrs.get("plan"))
-        handle.set_user_attr("state", str(trial.state))
         self._tell(trial.family, handle.number, trial)
 
     def trials(self) -> list[Trial]:
