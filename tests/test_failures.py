@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import houses, write_study  # type: ignore[import-not-found]
+from searches import Listener, houses, write_study  # type: ignore[import-not-found]
 
 from tunekit.executors import Limits
 from tunekit.study import load_study
-from tunekit.tracking import Observer
+from tunekit.study.conductor import MOST_LOST
 
 GOOD = "tk.Baseline(), tk.Linear(), tk.XGBoost()"
 MIB = 2**20
@@ -103,16 +103,6 @@ REASONS = {
 """What is said of each bad family, as a pattern."""
 
 
-class Listener(Observer):
-    """Keeps what its owner is told."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-
 def prepare(folder: Path, families: str, code: str) -> Any:
     houses(200).to_csv(folder / "train.csv", index=False)
     data = 'tk.Table(HERE / "train.csv", target="Sale_Price")'
@@ -162,6 +152,51 @@ def test_a_search_in_which_all_fails_ends_without_a_blend(tmp_path) -> None:
     assert {trial["state"] for trial in result.summary["trials"]} == {"failed"}
     assert result.summary["ensemble"] is None
     assert result.summary["baseline"] is None
+
+
+# Process servers that die
+
+
+TAKES_SERVER = (
+    BAD_FAMILIES
+    + """
+import signal
+
+
+class TakesServer(Bad):
+    name = "takes_server"
+
+    def __init__(self, times):
+        self.times = times
+
+    def work(self, fold):
+        taken = HERE / "taken.txt"
+        with taken.open("a") as file:
+            file.write("x")
+        if len(taken.read_text()) <= self.times:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(3600)
+        value = np.array([1.0])
+        return tk.families.base.ArrayModel(
+            "constant", "flat", fold.preparation, {"value": value}, lambda features: np.ones((len(features), 1))
+        )
+"""
+)
+LOST = "its process server was killed"
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, "complete"), (9, "failed")], ids=["once", "again_and_again"])
+def test_a_trial_that_lost_its_process_server_is_run_again_but_not_for_ever(tmp_path, times, state) -> None:
+    study = prepare(tmp_path, f"TakesServer({times})", TAKES_SERVER)
+    trials = study.run(trials=1, workers=1, root=tmp_path / "mlruns", observers=[]).summary["trials"]
+    lost, last = trials[:-1], trials[-1]
+    assert len(lost) == min(times, MOST_LOST - 1)
+    for trial in lost:
+        assert trial["interrupted"]
+        assert trial["error"] == f"{LOST}; it is run again with the same values"
+        assert trial["values"] == last["values"]
+    assert (last["state"], last["interrupted"]) == (state, False)
+    assert last["error"] == (None if state == "complete" else LOST)
 
 
 # Factories of Keras models

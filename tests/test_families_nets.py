@@ -1,4 +1,4 @@
-"""Nets: the loop equals `fit`, families fit, bad factories are refused.  The one file of these that imports Keras."""
+"""Nets: families fit, bad factories are refused.  The one file of the families' tests that imports Keras."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,64 +16,11 @@ from tunekit.families import MLP, Fold, Keras, NetFamily, WideDeep
 from tunekit.families.base import load_facts
 from tunekit.space import HyperParameters, Value
 from tunekit.study.prepared import prepare
-from tunekit.training.loop import TracedModel, fit, needs_plain_fit
 from tunekit.training.nets import NetFitter, fit_net, rebuild
-
-RANDOM = np.random.default_rng(0)
-ROWS = 70  # with batches of 16, the last has 6
-X = RANDOM.normal(size=(ROWS, 5)).astype(np.float32)
-Y = (X[:, :1] + 0.1 * RANDOM.normal(size=(ROWS, 1))).astype(np.float32)
-CODES = RANDOM.integers(0, 7, (ROWS, 3)).astype(np.int32)
-WEIGHT = RANDOM.random(ROWS)
-
-# `fit` compiles a step with XLA where it can, which may add in another order: a few units in the last place of float32
-# (6e-8) a step, and some 15 steps of an adaptive optimizer, which divides small gradients by their size.
-FLOAT32_STEPS = 2e-5
-
-
-# The loop.
-
-
-def dense() -> keras.Model:
-    return keras.Sequential(
-        [
-            keras.Input((5,)),
-            keras.layers.Dense(8, activation="relu", kernel_regularizer=keras.regularizers.L2(1e-2)),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.0),
-            keras.layers.Dense(1),
-        ]
-    )
-
-
-def embedding() -> keras.Model:
-    numbers, codes = keras.Input((5,), name="numbers"), keras.Input((3,), dtype="int32", name="codes")
-    embedded = keras.layers.Flatten()(keras.layers.Embedding(7, 2)(codes))
-    return keras.Model([numbers, codes], keras.layers.Dense(1)(keras.layers.Concatenate()([numbers, embedded])))
-
-
-class OwnStep(keras.Model):
-    """A train_step of its own: gradients by hand, and a log that is no metric."""
-
-    def train_step(self, data: Any) -> Any:
-        import tensorflow as tf
-
-        x, y = data
-        with tf.GradientTape() as tape:
-            loss = keras.ops.mean((self(x, training=True) - y) ** 4)
-        self.optimizer.apply_gradients(
-            zip(tape.gradient(loss, self.trainable_weights), self.trainable_weights, strict=True)
-        )
-        return {"fourth_power": loss}
-
-
-def own_step() -> keras.Model:
-    inputs = keras.Input((5,))
-    return OwnStep(inputs, keras.layers.Dense(1)(inputs))
 
 
 class Batches(keras.callbacks.Callback):
-    """Watches batches, which one graph per epoch can't show."""
+    """Counts batches, for which one graph per epoch won't do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,76 +28,6 @@ class Batches(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.batches += 1
-
-
-LOOPS: dict[str, tuple[Callable[[], keras.Model], Any, bool]] = {
-    "dense": (dense, X, False),
-    "weighted": (dense, X, True),
-    "embedding": (embedding, {"numbers": X, "codes": CODES}, False),
-    "own step": (own_step, X, False),
-}
-
-
-def compiled(build: Callable[[], keras.Model]) -> keras.Model:
-    keras.utils.set_random_seed(1)
-    model = build()
-    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.05, clipnorm=0.5)
-    more = {} if isinstance(model, OwnStep) else {"metrics": ["mae"], "weighted_metrics": ["mse"]}
-    model.compile(optimizer, loss="mse", **more)
-    return model
-
-
-def assert_same_variables(one: keras.Model, other: keras.Model, atol: float) -> None:
-    for owner in (lambda model: model, lambda model: model.optimizer):
-        for mine, theirs in zip(owner(one).variables, owner(other).variables, strict=True):
-            np.testing.assert_allclose(np.asarray(mine), np.asarray(theirs), atol=atol, err_msg=mine.path)
-
-
-@pytest.mark.parametrize("name", LOOPS)
-def test_the_loop_equals_fit(name) -> None:
-    build, x, weighted = LOOPS[name]
-    weight = WEIGHT if weighted else None
-    theirs, ours = compiled(build), compiled(build)
-    expected = theirs.fit(x, Y, 16, 3, verbose=0, shuffle=False, sample_weight=weight).history
-    found = fit(
-        TracedModel(ours), x, Y, batch_size=16, epochs=3, sample_weight=weight, order=lambda epoch: np.arange(ROWS)
-    ).history
-    assert_same_variables(ours, theirs, FLOAT32_STEPS)
-    assert int(ours.optimizer.iterations) == 3 * 5, "the short batch is a step too"
-    assert found.keys() == expected.keys()
-    for key, values in expected.items():
-        np.testing.assert_allclose(found[key], values, rtol=1e-4, err_msg=key)  # sums of 70 float32 terms
-
-
-def test_a_callback_that_watches_batches_goes_through_fit_with_the_same_result() -> None:
-    """In an order of its own per epoch, with a callback that ends the training."""
-
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            self.model.stop_training = epoch == 2
-
-    orders = [np.random.default_rng(epoch).permutation(ROWS) for epoch in range(9)]
-    watcher = Batches()
-    plain, graph = compiled(dense), compiled(dense)
-    assert "callback Batches watches batches" in str(needs_plain_fit(plain, [watcher]))
-    assert (
-        needs_plain_fit(graph, [Stop(), keras.callbacks.EarlyStopping(), keras.callbacks.ReduceLROnPlateau()]) is None
-    )
-    common: dict[str, Any] = {"batch_size": 16, "epochs": 9, "order": lambda epoch: orders[epoch]}
-    expected = fit(TracedModel(plain), X, Y, callbacks=[watcher, Stop()], **common).history
-    found = fit(TracedModel(graph), X, Y, callbacks=[Stop()], **common).history
-    assert watcher.batches == 3 * 5
-    assert len(found["loss"]) == len(expected["loss"]) == 3
-    assert_same_variables(graph, plain, FLOAT32_STEPS)
-
-
-def test_a_model_that_runs_eagerly_goes_through_fit() -> None:
-    model = dense()
-    model.compile("sgd", "mse", run_eagerly=True)
-    assert "run_eagerly" in str(needs_plain_fit(model, []))
-
-
-# Families.
 
 
 def never(*_: object) -> bool:

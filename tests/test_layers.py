@@ -27,10 +27,10 @@ ROOMS: dict[str, set[str]] = {
     "stopping": GROUND,
     "tracking": GROUND,
     "ledger": GROUND | {"drivers"},  # a driver's proposals are part of what is recorded
-    "training": MIDDLE,
+    "training": MIDDLE | {"executors"},  # a trial is a job
     "executors": GROUND,
     "ensemble": GROUND,
-    "export": MIDDLE | {"training"},  # above the study, whose result exports itself
+    "export": MIDDLE | {"training", "executors"},  # above the study, whose result exports itself
     "study": UPPER,
     "cli": UPPER | {"study"},
     "__main__": {"cli"},
@@ -52,9 +52,11 @@ LIBRARIES: dict[str, set[str]] = {
     "hyperopt": {"drivers"},
     "keras_tuner": {"drivers", "families"},
     "sqlalchemy": {"ledger"},
+    "fsspec": {"ledger"},
     "mlflow": {"tracking"},
     "cloudpickle": {"executors"},
     "psutil": {"executors"},
+    "ray": {"executors"},
     "onnx": {"export"},
     "tf2onnx": {"export"},
     "skl2onnx": {"export"},

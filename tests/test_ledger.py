@@ -1,72 +1,35 @@
 """The ledger: a real database, real kills, and what a search finds when it comes back."""
 
+import itertools
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hammer  # type: ignore[import-not-found]
 import pytest
+from ledgers import (  # type: ignore[import-not-found]
+    DEFAULTS,
+    IDENTITY,
+    Killed,
+    die_in_transaction,
+    dies,
+    end,
+    open_ledger,
+    space,
+    start,
+)
 
 from tunekit.drivers import ProposalSampler, Random, find_driver
 from tunekit.errors import StudyError
-from tunekit.ledger import Ledger, Running, write_json
-from tunekit.space import Dimension, HyperParameters
+from tunekit.ledger import Ledger, write_json
+from tunekit.space import HyperParameters
 from tunekit.stopping import FOLD_STEP, Halving, Median
-from tunekit.trial import Epoch, State, Trial
-
-IDENTITY = {"data": "0123456789abcdef" * 4, "split": "KFold(5)", "metric": "rmse", "direction": "minimize", "seed": 7}
-DEFAULTS: dict[str, Any] = {"defaults": True}
-PORTFOLIO: list[dict[str, Any]] = [{"values": {"units": 128}}, {"values": {"lr": 0.01, "kind": "b"}}]
-
-
-def factory(hp: HyperParameters) -> None:
-    hp.Int("units", 32, 512, step=2, sampling="log", default=64)  # stored as a position
-    hp.Float("lr", 1e-4, 1e-1, sampling="log", default=1e-3)
-    hp.Choice("kind", ["a", "b", "c"])
-
-
-def space() -> list[Dimension]:
-    hp = HyperParameters()
-    factory(hp)
-    return hp.space
-
-
-def open_ledger(root: Path, *, plans: list[dict[str, Any]] | None = None, seed: int = 7, **changed: Any) -> Ledger:
-    ledger = Ledger(root, "houses")
-    fresh = changed.pop("fresh", False)
-    try:
-        ledger.open({**IDENTITY, "seed": seed, **changed}, seed=seed, fresh=fresh)
-        for family in ("net", "trees"):
-            given: list[dict[str, Any]] = [DEFAULTS, *PORTFOLIO] if plans is None else plans
-            ledger.add_family(family, ProposalSampler(Random(), seed, family), Median(startup=1), given)
-    except BaseException:
-        ledger.close()
-        raise
-    return ledger
-
-
-def start(ledger: Ledger, family: str = "net", dimensions: int = 3) -> Running:
-    """Start a trial and ask for so many of its values."""
-    running = ledger.start(family, started=100.0)
-    for dimension in space()[:dimensions]:
-        ledger.suggest(running, dimension)
-    return running
-
-
-def end(ledger: Ledger, running: Running, state: State = State.COMPLETE, score: float | None = 1.5) -> Trial:
-    running.trial.state, running.trial.score = state, score
-    ledger.end(running)
-    return running.trial
-
-
-class Killed(Exception):
-    """Stands for SIGKILL: nothing after it happens, and nobody tidies up."""
-
-
-def dies(*_: Any, **__: Any) -> None:
-    raise Killed
+from tunekit.trial import Epoch, State, Trial, derive_seed
 
 
 @pytest.fixture
@@ -196,7 +159,7 @@ SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_ledger as house
+import ledgers as house
 
 ledger = house.open_ledger(Path({root!r}), plans=[])
 house.end(ledger, house.start(ledger))
@@ -219,6 +182,7 @@ def test_a_killed_search_finds_its_trials_again(tmp_path: Path) -> None:
     assert all("killed" in str(trial.error) for trial in trials[1:])
     assert [trial.seed for trial in trials[1:]] == [seed for _, seed in flying]
     assert trials[1].values == flying[0][0], "what is shown are values, not how they are stored"
+    assert trials[2].values == {}, "it didn't train yet: what it would be given was not written"
     assert ledger.planned("net") == 2
     assert ledger.planned("trees") == 1
 
@@ -248,56 +212,58 @@ def test_a_defaults_trial_that_was_killed_is_the_defaults_again(tmp_path: Path) 
     ledger.close()
 
 
-@pytest.mark.parametrize(
-    "moment", ["within start", "between planning and telling", "between planning and telling, told"]
-)
-def test_a_trial_is_planned_again_once_wherever_the_kill_fell(moment, tmp_path: Path, monkeypatch) -> None:
-    ledger = open_ledger(tmp_path, plans=[])
-    with monkeypatch.context() as patch:
-        if moment == "within start":
-            patch.setattr("tunekit.ledger.Trial", dies)
-            with pytest.raises(Killed):
-                ledger.start("net", 100.0)
-        elif moment == "between planning and telling":
-            start(ledger)
-            ledger.close()
-            patch.setattr(Ledger, "_tell", dies)
-            for _ in range(2):
-                with pytest.raises(Killed):
-                    open_ledger(tmp_path, plans=[])
-        else:
-            running = start(ledger)
-            patch.setattr(Ledger, "_tell", dies)
-            with pytest.raises(Killed):
-                end(ledger, running, State.INTERRUPTED, None)
-    ledger.close()
-    for _ in range(2):
-        ledger = open_ledger(tmp_path, plans=[])
-        assert ledger.planned("net") == 1
-        ended = ledger.trials()
-        assert [trial.state for trial in ended] == [State.INTERRUPTED] * (moment != "within start")
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_trial_is_planned_again_once_wherever_the_kill_fell(committed, tmp_path: Path, monkeypatch) -> None:
+    """Killed in the n-th transaction of a trial that is interrupted, for every n: at its end, or right after it."""
+    for nth in itertools.count(1):
+        root = tmp_path / str(nth)
+        ledger = open_ledger(root, plans=[])
+        with monkeypatch.context() as patch:
+            alive = die_in_transaction(patch, nth, committed=committed)
+            with suppress(Killed):
+                end(ledger, start(ledger), State.INTERRUPTED)
         ledger.close()
-    ledger = open_ledger(tmp_path, plans=[])
-    running = start(ledger)
-    assert running.trial.retry_of == 0
-    end(ledger, running)
-    assert ledger.planned("net") == 0
-    ledger.close()
+        open_ledger(root, plans=[]).close()  # which recovers; that is done once
+        ledger = open_ledger(root, plans=[])
+        ended = ledger.trials()
+        assert len(ended) == (committed or nth > 1), "before its first transaction ended it was no trial"
+        assert all(trial.state is State.INTERRUPTED for trial in ended)
+        assert ledger.planned("net") == len(ended)
+        running = start(ledger)
+        assert running.trial.retry_of == (0 if ended else None)
+        assert running.trial.number == len(ended)
+        assert running.trial.seed == derive_seed(7, "fit", "net", 0)
+        end(ledger, running)
+        assert ledger.planned("net") == 0
+        ledger.close()
+        if alive():
+            break
+    assert nth > 3, "there were transactions to be killed in"
 
 
+@pytest.mark.parametrize("committed", [False, True])
 @pytest.mark.parametrize("state", [State.COMPLETE, State.STOPPED, State.FAILED])
-def test_what_was_recorded_but_not_told_is_told_as_recorded(state, tmp_path: Path, monkeypatch) -> None:
+def test_killed_while_it_ends_a_trial_has_ended_wholly_or_not_at_all(
+    state, committed, tmp_path: Path, monkeypatch
+) -> None:
     ledger = open_ledger(tmp_path, plans=[])
     running = start(ledger)
     ledger.worth_more(running, 2.0, 1)
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "_tell", dies)
+        die_in_transaction(patch, 1, committed=committed)
         with pytest.raises(Killed):
             end(ledger, running, state, None if state is State.FAILED else 1.5)
     ledger.close()
+    record = ledger.trial_folder(running.trial) / "trial.json"
+    assert not record.exists()
     ledger = open_ledger(tmp_path, plans=[])
-    assert ledger.trials() == [running.trial]
-    assert ledger.planned("net") == 0, "it ended: it is not run again"
+    if committed:
+        assert ledger.trials() == [running.trial]
+        assert ledger.planned("net") == 0, "it ended: it is not run again"
+    else:
+        assert [trial.state for trial in ledger.trials()] == [State.INTERRUPTED]
+        assert ledger.planned("net") == 1
+    assert Trial.from_json(json.loads(record.read_text())) == ledger.trials()[0], "written now"
     ledger.close()
 
 
@@ -305,7 +271,7 @@ def test_a_half_written_file_is_never_read(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "facts.json"
     write_json(path, {"old": 1})
     with monkeypatch.context() as patch:
-        patch.setattr("tunekit.ledger.os.fsync", dies)
+        patch.setattr("tunekit.ledger.files.os.fsync", dies)
         with pytest.raises(Killed):
             write_json(path, {"new": "x" * 100})
     assert json.loads(path.read_text()) == {"old": 1}
@@ -394,3 +360,188 @@ def test_a_family_that_is_new_in_a_resumed_study_gets_its_plans(tmp_path: Path) 
     assert ledger.planned("late") == 1
     assert start(ledger, "late").trial.number == 1
     ledger.close()
+
+
+# The same values again.
+
+
+def repeat(ledger: Any, values: dict[str, Any], family: str = "net") -> Any:
+    """A trial of these values, asked for by a plan; with what `settle` says to it."""
+    study = ledger._studies[family]
+    study.enqueue_trial({}, user_attrs={"plan": {"values": values, "again": len(study.trials)}})
+    running = ledger.start(family, 100.0)
+    for dimension in space():
+        ledger.suggest(running, dimension)
+    return running, ledger.settle(running)
+
+
+@pytest.mark.parametrize("state", [State.COMPLETE, State.STOPPED, State.FAILED])
+def test_values_that_were_tried_are_recognised(state, tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, plans=[])
+    values = {"units": 128, "lr": 0.02, "kind": "b"}
+    running, earlier = repeat(ledger, values)
+    assert earlier is None
+    ledger.worth_more(running, 2.0, 1)
+    first = end(ledger, running, state, None if state is State.FAILED else 1.5)
+    second, earlier = repeat(ledger, values)
+    assert earlier == first
+    second.trial.same_as = earlier.number
+    end(ledger, second, state, None if state is State.FAILED else 1.5)
+    for other, family in (({**values, "units": 64}, "net"), (values, "trees")):
+        running, earlier = repeat(ledger, other, family)
+        assert earlier is None
+        end(ledger, running)
+    ledger.close()
+    ledger = open_ledger(tmp_path, plans=[])
+    assert repeat(ledger, values)[1] == first, "the original, not the one that repeats it; after a resume, too"
+    assert ledger.trials()[1].same_as == first.number
+    ledger.close()
+
+
+def test_what_was_interrupted_was_not_tried_and_is_run_again(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, plans=[])
+    values = {"units": 128, "lr": 0.02, "kind": "b"}
+    first, _ = repeat(ledger, values)
+    other, earlier = repeat(ledger, values)
+    assert earlier is None, "it still runs: it may fail by a crash that has nothing to do with its values"
+    end(ledger, other)
+    end(ledger, first, State.INTERRUPTED, None)
+    retry = ledger.start("net", 100.0)
+    for dimension in space():
+        ledger.suggest(retry, dimension)
+    assert retry.trial.values == first.trial.values
+    assert ledger.settle(retry) is None, "as it would have been if it hadn't been interrupted"
+    ledger.close()
+
+
+def test_the_same_position_in_another_grid_is_another_value(tmp_path: Path) -> None:
+    """A log-sampled int is stored as a position: when the grid has changed, that says nothing."""
+    ledger = open_ledger(tmp_path, plans=[])
+    for low, known in ((32, False), (16, False), (32, True)):
+        hp = HyperParameters()
+        hp.Int("units", low, 512, step=2, sampling="log", default=low)
+        ledger._studies["net"].enqueue_trial({}, user_attrs={"plan": {"defaults": True, "low": low}})
+        running = ledger.start("net", 100.0)
+        assert ledger.suggest(running, hp.space[0]) == low
+        assert (ledger.settle(running) is not None) == known
+        end(ledger, running)
+    ledger.close()
+
+
+def test_a_family_without_hyperparameters_has_one_trial_to_try(ledger) -> None:
+    first = ledger.start("trees", 100.0)
+    assert ledger.settle(first) is None
+    end(ledger, first)
+    again = ledger.settle(ledger.start("trees", 100.0))
+    assert again == first.trial
+
+
+def test_values_are_written_when_all_are_known_and_then_as_they_come(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, plans=[])
+    reader = Ledger(tmp_path, "houses")
+    reader.open_to_read()
+
+    def written() -> list[str]:
+        with sqlite3.connect(tmp_path / "studies" / "houses" / "ledger.db") as connection:
+            names = connection.execute("SELECT param_name FROM trial_params ORDER BY param_id").fetchall()
+        connection.close()
+        return [name for (name,) in names]
+
+    running = start(ledger, dimensions=2)
+    assert written() == []
+    ledger.settle(running)
+    assert written() == ["units", "lr"]
+    ledger.suggest(running, space()[2])
+    assert written() == ["units", "lr", "kind"]
+    reader.close()
+    ledger.close()
+
+
+# Killed while it recovers, and at random.
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_killed_while_it_recovers_it_recovers_the_next_time(committed, tmp_path: Path, monkeypatch) -> None:
+    for nth in itertools.count(1):
+        root = tmp_path / str(nth)
+        ledger = open_ledger(root, plans=[])
+        flying = [start(ledger), start(ledger, "trees")]
+        ledger.close()
+        with monkeypatch.context() as patch, suppress(Killed):
+            recover, alive = Ledger._recover, [False]
+
+            def dying(ledger: Ledger, patch=patch, nth=nth, recover=recover, alive=alive) -> None:
+                left = die_in_transaction(patch, nth, committed=committed)
+                recover(ledger)
+                alive[0] = left()
+
+            patch.setattr(Ledger, "_recover", dying)
+            open_ledger(root, plans=[]).close()
+        ledger = open_ledger(root, plans=[])
+        assert [trial.state for trial in ledger.trials()] == [State.INTERRUPTED] * 2
+        for running in flying:
+            again = start(ledger, running.trial.family)
+            assert again.trial.values == running.trial.values
+            assert again.trial.seed == running.trial.seed
+            assert ledger.planned(running.trial.family) == 0
+        ledger.close()
+        if alive[0]:
+            break
+    assert nth > 3, "there were transactions to be killed in"
+
+
+@pytest.mark.parametrize(("kills", "seed"), [(4, 1), pytest.param(40, 2, marks=pytest.mark.slow)])
+def test_killed_at_random_it_loses_nothing_and_counts_nothing_twice(kills, seed, tmp_path: Path) -> None:
+    hammer.run(tmp_path, None, kills=kills, seed=seed)
+    states = hammer.check(tmp_path, None)
+    assert states[State.COMPLETE] > 4
+    assert states[State.INTERRUPTED] > 4
+
+
+# Whose files are in the folder.
+
+
+def test_files_of_another_ledger_are_not_mixed_with_those_of_this_one(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    kept = ledger.trial_folder(end(ledger, start(ledger)))
+    ledger.close()
+    (tmp_path / "studies" / "houses" / "ledger.db").unlink()
+    with pytest.raises(StudyError, match=r"holds files of another ledger .* delete what is there with --fresh"):
+        open_ledger(tmp_path)
+    assert kept.exists()
+    open_ledger(tmp_path, fresh=True).close()
+    assert not kept.exists()
+
+
+# Where it is.
+
+
+@pytest.mark.parametrize(
+    ("storage", "told"),
+    [
+        ("mysql://me:secret@host/houses", "the storage is mysql; expected a PostgreSQL database, such as"),
+        ("sqlite:///secret.db", "the storage is sqlite; expected .* or leave it out for SQLite in the study's folder"),
+        ("me:secret@host", "the storage can't be read as an address; expected a PostgreSQL database"),
+    ],
+)
+def test_other_databases_are_refused_and_no_password_is_told(storage, told, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=told) as caught:
+        Ledger(tmp_path, "houses", storage)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_missing_driver_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    ledger = Ledger(tmp_path, "houses", "postgresql://me:secret@host/houses")
+    with pytest.raises(StudyError, match=r'needs a driver; pip install "tunekit\[postgres\]"'):
+        ledger.open(IDENTITY, seed=7)
+    ledger.close()
+
+
+def test_alone_there_is_nobody_to_be_heard_or_seen(ledger) -> None:
+    running = start(ledger)
+    assert not ledger.shared
+    assert ledger.beat([running]) == []
+    ledger.adopt_stale()
+    assert ledger.refresh() == []
+    assert ledger.identity == IDENTITY

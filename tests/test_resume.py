@@ -220,7 +220,7 @@ def test_a_second_search_on_a_running_study_is_refused(open_ledger, tmp_path) ->
 def test_killed_before_a_trial_has_its_number(open_ledger, monkeypatch) -> None:
     ledger = open_ledger()
     with monkeypatch.context() as patch:
-        patch.setattr(optuna.Trial, "set_user_attr", _die)
+        patch.setattr("tunekit.ledger.storage.Facts.write", _die)
         with pytest.raises(_Killed):
             ledger.start("net", 0.0)
     ledger = open_ledger()
@@ -232,7 +232,7 @@ def test_killed_before_a_trial_has_its_number(open_ledger, monkeypatch) -> None:
     assert hp.Int("units", 8, 64, step=2, sampling="log", default=32) == 32  # it still is the one of the defaults
 
 
-def test_killed_after_the_record_and_before_it_was_told(open_ledger, monkeypatch) -> None:
+def test_killed_before_its_end_was_told_a_trial_is_run_again(open_ledger, monkeypatch) -> None:
     ledger = open_ledger()
     running = ledger.start("net", 0.0)
     running.trial.state, running.trial.score = State.COMPLETE, 1.5
@@ -241,8 +241,8 @@ def test_killed_after_the_record_and_before_it_was_told(open_ledger, monkeypatch
         with pytest.raises(_Killed):
             ledger.end(running)
     ledger = open_ledger()
-    assert [(trial.state, trial.score) for trial in ledger.trials()] == [(State.COMPLETE, 1.5)]
-    assert ledger.planned("net") == 0
+    assert [(trial.state, trial.score) for trial in ledger.trials()] == [(State.INTERRUPTED, None)]
+    assert ledger.planned("net") == 1
 
 
 @pytest.mark.parametrize("moment", ["running", "planned"])
@@ -254,6 +254,7 @@ def test_a_killed_trial_is_planned_once_and_its_record_tells_true_values(open_le
         hp = HyperParameters(partial(ledger.suggest, running))
         hp.Int("units", 8, 64, step=2, sampling="log")
         hp.Float("keep", 0.5, 0.99, sampling="reverse_log")
+        ledger.settle(running)
         drawn.append(hp.values)
         if len(drawn) == 1:
             running.trial.state, running.trial.score = State.COMPLETE, 1.5

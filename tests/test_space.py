@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tunekit.errors import SpaceError
@@ -143,6 +144,13 @@ def test_scopes_name_what_is_inside() -> None:
     assert hp.get("tower/units") == 1
     assert "tower/block_0/units" in hp
     assert "block_0/units" not in hp
+    with hp.name_scope("other"):
+        assert "units" not in hp, "a name stands for that of its scope only"
+        with pytest.raises(SpaceError, match="'other/units' has no value"):
+            hp.get("units")
+    with hp.name_scope(7):  # type: ignore[arg-type]
+        hp.Int(1, 5, 9)  # type: ignore[arg-type]
+    assert hp.get("7/1") == 5
 
 
 def test_a_scope_ends_even_by_an_error() -> None:
@@ -171,8 +179,11 @@ def test_what_is_inactive_is_none_and_not_asked_for() -> None:
     assert "momentum" not in hp
     assert "beta" in hp
     assert len(hp.space) == 7, "the space holds the inactive ones too"
-    with pytest.raises(SpaceError, match="'momentum' has no value"):
+    with pytest.raises(SpaceError, match="'momentum' has no value; it is inactive"):
         hp.get("momentum")
+    assert [hp.is_active(one) for one in hp.space] == [True, False, False, True, False, False, True]
+    assert [hp.is_active(one.name) for one in hp.space] == [hp.is_active(one) for one in hp.space]
+    assert not hp.is_active("nobody")
 
 
 def test_conditions_nest() -> None:
@@ -210,6 +221,107 @@ def test_one_name_under_two_conditions_is_two_dimensions() -> None:
             hp.Float("lr", 1e-4, 1.0, sampling="log")
         assert hp.values == {"optimizer": optimizer, "lr": high}
         assert [one.key for one in hp.space] == ["optimizer", "lr [optimizer=adam]", "lr [optimizer=sgd]"]
+
+
+def test_what_is_known_is_not_asked_for() -> None:
+    hp = Recorder()
+    hp.values["units"] = 3
+    assert hp.get("units") == hp.Int("units", 1, 8) == 3
+    assert hp.asked == []
+
+
+def test_values_are_plain() -> None:
+    """A study may compute them by NumPy; a ledger can't hold what that gives."""
+    hp = HyperParameters()
+    given = [
+        hp.Choice("text", list(np.array(["a", "b"]))),
+        hp.Choice("number", [0.5, np.float64(0.25)], default=np.float64(0.25)),
+        hp.Choice("coerced", ["1", "2"], default=2),
+        hp.Choice("flag", [True, False], default=0),
+        hp.Int("int", np.int64(2), np.int64(8)),  # type: ignore[arg-type]
+        hp.Boolean("boolean", default=1),  # type: ignore[arg-type]
+        hp.Fixed("fixed", np.float64(0.5)),
+    ]
+    assert given == ["a", 0.25, "2", False, 2, True, 0.5]
+    assert [type(one) for one in given] == [str, float, str, bool, int, bool, float]
+
+
+@pytest.mark.parametrize("value", [[1, 2.5, "a"], {"a": [True, None]}, None, (1, 2)], ids=str)
+def test_a_fixed_value_may_be_all_that_json_holds(value) -> None:
+    hp = Recorder()
+    assert hp.Fixed("x", value) == value
+    assert hp.Fixed("x", value) == hp.get("x") == hp.values["x"] == value
+    assert hp.asked[0].default == json.dumps(value), "as the ledger keeps it"
+    assert HyperParameters(lambda dimension: "[3]").Fixed("x", value) == [3], "what is recorded counts"
+    again = HyperParameters(lambda dimension: hp.values[dimension.name])
+    assert again.Fixed("x", value) == value
+    hp.Boolean("on")
+    assert hp.Fixed("y", value, parent_name="on", parent_values=False) is None
+
+
+def test_a_copy_knows_all_and_tells_nothing() -> None:
+    hp = Recorder(kind="b")
+    hp.Choice("kind", ["a", "b"])
+    with hp.name_scope("scope"), hp.conditional_scope("kind", "b"):
+        hp.Int("units", 1, 8)
+        copied = hp.copy()
+        assert copied.Int("more", 1, 8) == 1, "a default, outside of any scope"
+        assert copied.values == {"kind": "b", "scope/units": 8, "more": 1}
+        assert copied.Choice("kind", ["a", "b"]) == "b"
+    assert hp.values == {"kind": "b", "scope/units": 8}
+    assert len(hp.asked) == len(hp.space) == 2
+
+
+def test_a_configuration_is_plain_and_can_be_read_again() -> None:
+    hp = Recorder(kind="b")
+    hp.Choice("kind", ["a", "b"])
+    hp.Choice("size", [16, 32], default=32)
+    with hp.name_scope("block"), hp.conditional_scope("kind", ["b"]):
+        hp.Int("units", 32, 512, step=2, sampling="log", default=64)
+        hp.Float("rate", 0.1, 0.7, step=0.2)
+    hp.Boolean("norm", default=True)
+    hp.Fixed("version", 3)
+    config = json.loads(json.dumps(hp.get_config()))
+    assert config["values"] == hp.values
+    assert config["space"][2] == {
+        "class_name": "Int",
+        "config": {
+            "name": "block/units",
+            "default": 64,
+            "conditions": [{"class_name": "Parent", "config": {"name": "kind", "values": ["b"]}}],
+            "min_value": 32,
+            "max_value": 512,
+            "step": 2,
+            "sampling": "log",
+        },
+    }
+    back = HyperParameters.from_config(config)
+    assert back.space == hp.space
+    assert back.values == hp.values
+    back.Int("outside", 1, 2)
+    assert back.space[-1].conditions == ()
+
+
+def test_merging_takes_over_what_another_knows() -> None:
+    hp, other = HyperParameters(), HyperParameters()
+    hp.Int("units", 1, 8)
+    other.Int("units", 4, 8)
+    other.Boolean("norm")
+    hp.merge(other, overwrite=False)
+    assert hp.values == {"units": 1, "norm": False}
+    hp.merge(other.space)
+    assert hp.values == {"units": 4, "norm": False}
+
+
+def test_values_follow_their_conditions() -> None:
+    hp = Recorder(kind="a")
+    hp.Choice("kind", ["a", "b"])
+    hp.Int("of_a", 1, 2, parent_name="kind", parent_values="a")
+    hp.Int("of_b", 1, 3, parent_name="kind", parent_values="b")
+    assert hp.values == {"kind": "a", "of_a": 2}
+    hp.values["kind"] = "b"
+    hp.ensure_active_values()
+    assert hp.values == {"kind": "b", "of_b": 3}
 
 
 def test_the_key_of_a_condition_has_one_order() -> None:
@@ -271,6 +383,13 @@ def test_the_size_of_a_space() -> None:
         ("Choice", ([1, 2.0],), {}, "are of different types"),
         ("Choice", ([0, True],), {}, "are of different types"),
         ("Choice", (["a", "b"],), {"default": "c"}, "default 'c' is not among its values ['a', 'b']"),
+        ("Choice", ([None, "a"],), {}, "received None, a NoneType; expected int, float, str or bool"),
+        ("Choice", ({"a", "b"},), {}, "received a set; expected a list, which has the same order everywhere"),
+        ("Choice", (["a", "b"],), {"ordered": True}, "ordered=True for ['a', 'b']; expected numbers, or ordered=False"),
+        ("Int", (None, 4), {}, "min_value=None; expected a whole number"),
+        ("Float", ("much", 4), {}, "min_value='much'; expected a number"),
+        ("Boolean", ("yes",), {}, "default 'yes' is not among its values [False, True]"),
+        ("Fixed", (object,), {}, "is not JSON serializable; expected a value that JSON can hold"),
     ],
 )
 def test_contradictions_are_refused(kind, arguments, options, told) -> None:
@@ -286,11 +405,26 @@ def test_an_unknown_parent_is_refused() -> None:
         hp.Int("x", 1, 2, parent_name="kind", parent_values=["a"])
 
 
+def test_a_condition_without_sense_is_refused() -> None:
+    hp = HyperParameters()
+    hp.Choice("kind", ["a", "b"])
+    with pytest.raises(SpaceError, match="parent 'kind': received no values; expected those that make it active"):
+        hp.Int("x", 1, 2, parent_name="kind", parent_values=[])
+    with pytest.raises(SpaceError, match="parent 'kind': received None, a NoneType"):
+        hp.Int("x", 1, 2, parent_name="kind")
+    with pytest.raises(SpaceError, match="'kind' depends on a parent of its own name; expected another name"):
+        hp.Int("kind", 1, 2, parent_name="kind", parent_values="a")
+    assert len(hp.space) == 1
+
+
 def test_a_name_without_a_value_is_refused_with_those_that_have_one() -> None:
     hp = HyperParameters()
     hp.Int("layers", 1, 2)
     with pytest.raises(SpaceError, match=r"'units' has no value; it has to be asked for first \(so far: layers\)"):
         hp["units"]
+    for kind in (KeyError, ValueError):  # what KerasTuner raises
+        with pytest.raises(kind):
+            hp["units"]
 
 
 def test_only_numbers_have_bounds() -> None:
@@ -309,6 +443,13 @@ def test_the_signatures_are_those_of_keras_tuner() -> None:
         "get": "name",
         "name_scope": "name",
         "conditional_scope": "parent_name parent_values",
+    }
+    expected |= {
+        "is_active": "hyperparameter",
+        "copy": "",
+        "merge": "hps overwrite",
+        "ensure_active_values": "",
+        "get_config": "",
     }
     for name, parameters in expected.items():
         assert list(inspect.signature(getattr(HyperParameters, name)).parameters)[1:] == parameters.split()

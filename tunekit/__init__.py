@@ -33,6 +33,7 @@ _HOMES = {
     "TimeSplit": "tunekit.data",
     "WideDeep": "tunekit.families",
     "XGBoost": "tunekit.families",
+    "start_from": "tunekit.study",
 }
 _ROOMS = ("bundle", "data", "drivers", "ensemble", "errors", "families", "metrics", "space", "stopping")
 

@@ -51,6 +51,7 @@ class Trial:
         memory: peak memory in bytes, None if unknown.
         error: the reason in words if it failed or was stopped or interrupted.
         retry_of: the index of the interrupted trial whose values it repeats.
+        same_as: the number of the earlier trial with the same values whose result it reuses.
     """
 
     number: int
@@ -70,6 +71,7 @@ class Trial:
     memory: int | None = None
     error: str | None = None
     retry_of: int | None = None
+    same_as: int | None = None
 
     @property
     def name(self) -> str:

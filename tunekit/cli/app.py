@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,9 +15,46 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Where = Literal["local", "ray"]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
 Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
 ROOT = Path("mlruns")
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TUNEKIT_STORAGE",
+        metavar="postgresql://...",
+        help="Keep the ledger in this database, so that several machines can work on the study.",
+    ),
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TUNEKIT_ARTIFACTS",
+        metavar="ADDRESS",
+        help="Keep trials' files at an address that fsspec knows, such as s3://bucket/folder (left out: under --root).",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        callback=lambda text: _duration(text),
+        help="Time for everything: 90s, 10m, 1h30m (10m if there is neither --trials nor --until).",
+    ),
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="End when the study has this many trials.")]
+Until = Annotated[float | None, typer.Option(help="End when a trial has this score, or a better one.")]
+Keep = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many of the best trials, and each family's best, keep their models (30)."),
+]
+Disk = Annotated[
+    str | None,
+    typer.Option(
+        callback=lambda text: _size(text),
+        help="Size that kept models may take: 500MB, 2GB (a fifth of the free space).",
+    ),
+]
 DRIVER_HELP = (
     "Who proposes values: random, grid, optuna:NAME (tpe, tpe-group, gp, cmaes, nsgaii, qmc, random), hyperopt:NAME "
     "(tpe, atpe, anneal, random), keras-tuner:NAME (bayesian, random). Left out: the study's own, or optuna:tpe."
@@ -31,6 +68,18 @@ def _duration(text: str | None) -> str | None:
 
     try:
         parse_duration(text)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def _size(text: str | None) -> str | None:
+    """Refuse a size that is none, as a wrong call."""
+    from tunekit.errors import StudyError
+    from tunekit.study.duration import parse_size
+
+    try:
+        parse_size(text)
     except StudyError as error:
         raise typer.BadParameter(str(error)) from error
     return text
@@ -85,17 +134,23 @@ def init(
 @app.command()
 def search(
     study: StudyFile,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            callback=_duration, help="Time for everything: 90s, 10m, 1h30m (10m if there is no --trials either)."
-        ),
+    budget: Budget = None,
+    trials: Trials = None,
+    until: Until = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time (one per core, or as many as a cluster has room for).")
     ] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="End when the study has this many trials.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time (one per core if left out).")] = None,
     driver: Annotated[str | None, typer.Option(help=DRIVER_HELP)] = None,
     seed: Annotated[int | None, typer.Option(help="Replaces the study's seed.")] = None,
     fresh: Annotated[bool, typer.Option(help="Delete the study's earlier trials first.")] = False,
+    keep: Keep = None,
+    disk: Disk = None,
+    executor: Annotated[Where, typer.Option(help="Where trials run: on this machine, or on a Ray cluster.")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster (left out: the one Ray finds, else one on this machine).")
+    ] = None,
+    storage: Storage = None,
+    artifacts: Artifacts = None,
     root: Root = ROOT,
 ) -> None:
     """Search, track, blend and judge. Run again, it resumes; Ctrl-C ends it cleanly."""
@@ -105,7 +160,20 @@ def search(
     loaded = load_study(study)
     loaded.driver = chosen or loaded.driver
     loaded.seed = loaded.seed if seed is None else seed
-    result = loaded.run(budget=budget, trials=trials, workers=workers, fresh=fresh, root=root)
+    result = loaded.run(
+        budget=budget,
+        trials=trials,
+        until=until,
+        workers=workers,
+        fresh=fresh,
+        root=root,
+        keep=keep,
+        disk=disk,
+        storage=storage,
+        artifacts=artifacts,
+        executor=executor,
+        ray_address=ray_address,
+    )
     if result.summary["ensemble"] is None:
         typer.echo("No trial was fitted on every fold, so there is no blend: give the search more time.", err=True)
         raise typer.Exit(1)
@@ -113,15 +181,49 @@ def search(
 
 
 @app.command()
+def worker(
+    study: StudyFile,
+    storage: Annotated[
+        str,
+        typer.Option(envvar="TUNEKIT_STORAGE", metavar="postgresql://...", help="The database that the study is in."),
+    ],
+    budget: Budget = None,
+    trials: Trials = None,
+    until: Until = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Trials at a time on this machine (one per core).")] = None,
+    keep: Keep = None,
+    disk: Disk = None,
+    artifacts: Artifacts = None,
+    root: Root = ROOT,
+) -> None:
+    """Run trials of a study that several machines work on; `search` with the same storage blends what they find."""
+    from tunekit.study import load_study
+
+    load_study(study).work(
+        storage=storage,
+        budget=budget,
+        trials=trials,
+        until=until,
+        workers=workers,
+        keep=keep,
+        disk=disk,
+        artifacts=artifacts,
+        root=root,
+    )
+
+
+@app.command()
 def show(
     study: StudyFile,
     json: Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")] = False,
+    storage: Storage = None,
+    artifacts: Artifacts = None,
     root: Root = ROOT,
 ) -> None:
     """The leaderboard of trials, and the blend's members with their weights."""
     from tunekit.study import load_study
 
-    summary = load_study(study).result(root).summary
+    summary = load_study(study).result(root, storage=storage, artifacts=artifacts).summary
     if json:
         import json as formatter
 
@@ -139,6 +241,8 @@ def export(
     study: StudyFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder, to be created.")],
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+    storage: Storage = None,
+    artifacts: Artifacts = None,
     root: Root = ROOT,
 ) -> None:
     """Write the blend as one safe file that predicts without TensorFlow, checked against the Python models."""
@@ -146,7 +250,7 @@ def export(
     from tunekit.tracking.mlflow import MlflowObserver
 
     loaded = load_study(study)
-    folder = loaded.result(root).export(output, overwrite=force)
+    folder = loaded.result(root, storage=storage, artifacts=artifacts).export(output, overwrite=force)
     mirror = MlflowObserver(root)
     mirror.attach(loaded.name)
     mirror.bundle_written(folder)

@@ -58,6 +58,11 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.numbers.nbytes + self.codes.nbytes
+
     def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
         """The same columns for the given row positions."""
         return Encoded(np.asarray(self.numbers[rows]), np.asarray(self.codes[rows]))

@@ -1,5 +1,6 @@
 """Where trials run."""
 
-from tunekit.executors.local import Child, Limits, LocalExecutor, travels_by_value
+from tunekit.executors.base import Child, Ended, Executor, Job, Limits, Place, travels_by_value
+from tunekit.executors.local import LocalExecutor
 
-__all__ = ["Child", "Limits", "LocalExecutor", "travels_by_value"]
+__all__ = ["Child", "Ended", "Executor", "Job", "Limits", "LocalExecutor", "Place", "travels_by_value"]

@@ -1,4 +1,4 @@
-"""Runs jobs in fresh processes on this machine, each within limits of time and memory."""
+"""Runs jobs in processes of this machine."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cloudpickle
 import psutil
 
 from tunekit.errors import StudyError
+from tunekit.executors.base import Child, Ended, Executor, Job, last_line
+from tunekit.executors.words import JobDone
 
 LIGHT = ("numpy", "cloudpickle", "tunekit.executors.warm_light")
 HEAVY = ("numpy", "cloudpickle", "tunekit.executors.warm_heavy")
@@ -30,103 +29,112 @@ GIB = 2**30
 MOST_FAILED_STARTS = 3
 """A server that ends so often before it is ready will never be."""
 
+JOBS_PER_PROCESS = 12
+"""A process is replaced after so many jobs: what libraries leak stays small, and starting a new one is spread thin."""
 
-@dataclass(frozen=True)
-class Limits:
-    """What one trial may use.
+LEAST_CHECK = 0.2
+"""Seconds between two looks at the limits."""
 
-    Args:
-        seconds: wall-clock time; None for no limit.
-        memory: bytes of resident memory; None for no limit.
-    """
-
-    seconds: float | None = None
-    memory: int | None = None
-
-    @classmethod
-    def for_machine(cls, workers: int, seconds: float | None) -> Limits:
-        """Memory: this machine's free memory, less a tenth, divided among the workers."""
-        return cls(seconds, int(0.9 * psutil.virtual_memory().available / workers))
+STATUS_PATIENCE = 2.0
+"""Seconds to wait for the server's word on how a process ended."""
 
 
-class Child:
-    """One job in a process of its own.
+class _Process:
+    """A worker: a process that a server forked, and the job that it is at."""
 
-    Args:
-        channel: to the process; its end of file is the process's end.
-        log: the file that takes what the process prints.
-        limits: what it may use.
-    """
-
-    def __init__(self, channel: Connection, log: Path, limits: Limits) -> None:
+    def __init__(self, channel: Connection, server: _Server) -> None:
         self.channel = channel
-        self.log = log
-        self.limits = limits
+        self.server = server
         self.pid: int | None = None
         self.status: int | None = None
-        self.started = time.monotonic()
-        self.overrun: str | None = None
+        self.served = 0
+        self.killed = False
+        self.gone_since: float | None = None
 
-    def check_limits(self) -> None:
-        """Kill the process if it has outgrown a limit; `reason` then says which."""
-        seconds = time.monotonic() - self.started
-        if self.limits.seconds is not None and seconds > self.limits.seconds:
-            self._overran(f"out of time: {seconds:.0f} s of {self.limits.seconds:.0f} s")
-        if self.limits.memory is not None and self.pid is not None:
-            try:
-                used = psutil.Process(self.pid).memory_info().rss
-            except psutil.NoSuchProcess:
-                return
-            if used > self.limits.memory:
-                self._overran(f"out of memory: {used / GIB:.1f} GiB of {self.limits.memory / GIB:.1f} GiB")
+    @property
+    def usable(self) -> bool:
+        """Whether it waits for a job; one that ended meanwhile has closed its end of the channel."""
+        return not self.killed and not self.channel.poll()
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that it holds; 0 if that can't be told."""
+        try:
+            return 0 if self.pid is None else int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
 
     def kill(self) -> None:
-        """End the process at once."""
+        self.killed = True
         if self.pid is not None and self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        if self.status is not None and os.WIFSIGNALED(self.status):
+            number = os.WTERMSIG(self.status)
+            told = f"the process was ended by signal {number} ({signal.Signals(number).name})"
+            return told + (", which the system sends where memory runs out" if number == signal.SIGKILL else "")
+        code = "unknown" if self.status is None else os.WEXITSTATUS(self.status)
+        return f"the process ended by itself (exit code {code})"
+
+
+class LocalChild(Child):
+    """A job in a process of this machine.
+
+    Args:
+        job: what runs.
+        process: where.
+    """
+
+    def __init__(self, job: Job, process: _Process) -> None:
+        self.job = job
+        self.process = process
+        self.started = time.monotonic()
+        self.overrun: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of its process, once that is known."""
+        return self.process.pid
+
+    def send(self, word: Any) -> None:
+        """See `Child.send`."""
+        with contextlib.suppress(OSError):
+            self.process.channel.send(word)
+
+    def kill(self) -> None:
+        """See `Child.kill`."""
+        self.process.kill()
+
+    def check_limits(self) -> None:
+        """End the job if it has outgrown a limit; its `Ended` then says which."""
+        limits = self.job.limits
+        seconds = time.monotonic() - self.started
+        if limits.seconds is not None and seconds > limits.seconds:
+            self._overran(f"out of time: {seconds:.0f} s of {limits.seconds:.0f} s")
+        if limits.memory is not None and (used := self.process.resident) > limits.memory:
+            self._overran(f"out of memory: {used / GIB:.1f} GiB of {limits.memory / GIB:.1f} GiB")
 
     def _overran(self, reason: str) -> None:
         self.overrun = self.overrun or reason
         self.kill()
 
     @property
-    def reason(self) -> str:
-        """Why the process ended without a result, in words."""
+    def end(self) -> Ended:
+        """Why it ended without having returned."""
         if self.overrun:
-            return self.overrun
-        if self.status is not None and os.WIFSIGNALED(self.status):
-            number = os.WTERMSIG(self.status)
-            told = f"the process was ended by signal {number} ({signal.Signals(number).name})"
-            if number == signal.SIGKILL:
-                told += ", which the system sends where memory runs out"
-        else:
-            code = "unknown" if self.status is None else os.WEXITSTATUS(self.status)
-            told = f"the process ended by itself (exit code {code})"
-        last = self.last_words()
-        return f"{told}; its last words: {last}" if last else told
-
-    def last_words(self) -> str:
-        """The last line that the process printed, or nothing."""
-        return last_line(self.log)
-
-
-def travels_by_value(module: ModuleType) -> None:
-    """Send the functions of a module that no other process can import, such as a study file, by value."""
-    cloudpickle.register_pickle_by_value(module)
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log file, or nothing."""
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except FileNotFoundError:
-        return ""
-    return lines[-1][:300] if lines else ""
+            return Ended(self.overrun)
+        if self.process.server.dead and self.process.status is None:
+            return Ended("its process server was killed", lost=True)
+        last = last_line(self.job.log)
+        return Ended(f"{self.process.end}; its last words: {last}" if last else self.process.end)
 
 
 class _Server:
-    """A zygote process and the children it forked."""
+    """A zygote, and the processes that it forked."""
 
     def __init__(self, modules: tuple[str, ...], threads: int, log: Path) -> None:
         ours, theirs = socket.socketpair()
@@ -134,6 +142,7 @@ class _Server:
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
             "OMP_NUM_THREADS": str(threads),
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost 20 times the time on a machine with other work
             "OPENBLAS_NUM_THREADS": str(threads),
             "PYTHONWARNINGS": "ignore",
         }
@@ -149,15 +158,27 @@ class _Server:
         theirs.close()
         self.control = Connection(ours.detach())
         self.ready = False
-        self.children: list[Child] = []
-        self._requests: dict[int, Child] = {}
+        self.dead = False
+        self.idle: list[_Process] = []
+        self._processes: dict[int, _Process] = {}
+        self._requests: dict[int, _Process] = {}
+        self._requested = 0
 
-    def start(self, child: Child, end: socket.socket) -> None:
-        request = len(self.children)
-        self.control.send((request, str(child.log)))
-        reduction.send_handle(self.control, end.fileno(), self.process.pid)
-        self._requests[request] = child
-        self.children.append(child)
+    def fork(self, log: Path) -> _Process:
+        """Ask for a new process; its number comes later."""
+        ours, theirs = socket.socketpair()
+        process = _Process(Connection(ours.detach()), self)
+        with theirs:
+            self._requested += 1
+            self.control.send((self._requested, str(log)))
+            reduction.send_handle(self.control, theirs.fileno(), self.process.pid)
+        self._requests[self._requested] = process
+        return process
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
 
     def listen(self) -> bool:
         """Take in what the server has said; False if it is gone."""
@@ -172,94 +193,173 @@ class _Server:
         if message[0] == "ready":
             self.ready = True
         elif message[0] == "started":
-            self._requests.pop(message[1]).pid = message[2]
+            process = self._requests.pop(message[1])
+            process.pid = message[2]
+            self._processes[message[2]] = process
+            if process.killed:  # before it was known which it is
+                process.kill()
         else:
-            for child in self.children:
-                if child.pid == message[1]:
-                    child.status = message[2]
+            process = self._processes.pop(message[1])
+            process.status = message[2]
+            if process in self.idle:
+                self.idle.remove(process)
+
+    def end(self) -> None:
+        """End it; its children end with it."""
+        self.dead = True
+        for process in self._processes.values():
+            process.kill()
+        self.control.close()
+        self.process.kill()
+        self.process.wait()
 
 
-class LocalExecutor:
-    """Starts jobs in fresh processes of this machine.
+class LocalExecutor(Executor):
+    """Runs jobs in processes of this machine.
 
     Two servers fork them: a light one that is ready at once, and one that has imported TensorFlow, which takes some
-    ten seconds during which light jobs can run.
+    ten seconds during which light jobs can run. A process may serve several jobs, one after the other.
 
     Args:
+        workers: jobs at a time.
         threads: how many threads each job may use.
         log: takes what the servers print.
+        data: what jobs get as `Place.data`.
         heavy: whether jobs with TensorFlow will come.
+        jobs_per_process: a process is replaced after so many.
     """
 
-    def __init__(self, threads: int, log: Path, *, heavy: bool = True) -> None:
+    def __init__(
+        self,
+        workers: int,
+        threads: int,
+        log: Path,
+        data: Path,
+        *,
+        heavy: bool = True,
+        jobs_per_process: int = JOBS_PER_PROCESS,
+    ) -> None:
+        self._workers = workers
         self._threads = threads
         self._log = log
+        self._data = data
+        self._jobs_per_process = jobs_per_process
         self._failed_starts = 0
+        self._checked = 0.0
+        self._children: list[LocalChild] = []
         self._servers = {False: _Server(LIGHT, threads, log)}
         if heavy:
             self._servers[True] = _Server(HEAVY, threads, log)
 
+    @property
+    def workers(self) -> int:
+        """See `Executor.workers`."""
+        return self._workers
+
     def ready(self, *, heavy: bool) -> bool:
-        """Whether a job would start at once."""
+        """See `Executor.ready`."""
         return self._server(heavy).ready
 
-    def start(
-        self, function: Callable[..., None], arguments: tuple[Any, ...], log: Path, limits: Limits, *, heavy: bool
-    ) -> Child:
-        """Run `function(channel, *arguments)` in a fresh process.
-
-        Args:
-            function: importable, or defined by value in a user's file; gets its end of the channel first.
-            arguments: what else it gets; user code travels by value.
-            log: takes what the process prints.
-            limits: what it may use.
-            heavy: whether it needs TensorFlow.
-        """
-        ours, theirs = socket.socketpair()
-        child = Child(Connection(ours.detach()), log, limits)
-        try:
-            self._server(heavy).start(child, theirs)
-        except OSError:  # the server died since we last heard of it
-            self._restart(heavy)
-            self._server(heavy).start(child, theirs)
-        theirs.close()
-        with contextlib.suppress(OSError):  # if the child is gone already, its end of file will tell
-            child.channel.send((sys.path, cloudpickle.dumps((function, arguments))))
+    def start(self, job: Job) -> LocalChild:
+        """See `Executor.start`."""
+        words = (sys.path, str(job.log), self._data, job.folder, cloudpickle.dumps((job.function, job.arguments)))
+        process = self._process(job)
+        process.served += 1
+        child = LocalChild(job, process)
+        child.send(words)
+        self._children.append(child)
         return child
 
-    def wait(self, children: list[Child], timeout: float) -> list[Child]:
-        """Wait for a word of any of the children, at most `timeout` seconds; those with something to read."""
-        channels: dict[Any, Child] = {child.channel: child for child in children}
+    def listen(self, timeout: float) -> list[tuple[Child, Any]]:
+        """See `Executor.listen`."""
+        channels: dict[Any, LocalChild] = {child.process.channel: child for child in self._children}
+        patient = {channel: child for channel, child in channels.items() if child.process.gone_since is None}
         controls = [server.control for server in self._servers.values()]
-        readable = wait([*channels, *controls], timeout)
+        if len(patient) < len(channels):
+            timeout = min(timeout, 0.05)
+        readable = wait([*patient, *controls], timeout)
         for heavy in list(self._servers):
             if not self._servers[heavy].listen():
                 self._restart(heavy)
-        return [channels[channel] for channel in readable if channel in channels]
-
-    def wait_for_status(self, child: Child, timeout: float = 2.0) -> None:
-        """After a child's end of file: wait until the server has said how it ended."""
-        deadline = time.monotonic() + timeout
-        while child.status is None and time.monotonic() < deadline:
-            self.wait([], 0.05)
+        words: list[tuple[Child, Any]] = []
+        for channel in readable:
+            if channel in patient:
+                words += self._read(patient[channel])
+        words += self._ends()
+        self._check_limits()
+        return words
 
     def close(self) -> None:
-        """End the servers and all their children; may be called again."""
+        """See `Executor.close`."""
         servers, self._servers = self._servers, {}
         for server in servers.values():
-            for child in server.children:
-                child.kill()
-            server.control.close()
-            server.process.kill()
-            server.process.wait()
+            server.end()
+
+    def _process(self, job: Job) -> _Process:
+        """One that has done its job well, or a new one."""
+        server = self._server(job.heavy)
+        while server.idle:
+            process = server.idle.pop()
+            if process.usable and (job.limits.memory is None or process.resident < job.limits.memory / 2):
+                return process
+            process.channel.close()
+        try:
+            return server.fork(job.log)
+        except OSError:  # the server died since we last heard of it
+            self._restart(job.heavy)
+            return self._server(job.heavy).fork(job.log)
+
+    def _read(self, child: LocalChild) -> list[tuple[Child, Any]]:
+        words: list[tuple[Child, Any]] = []
+        process = child.process
+        try:
+            while process.channel.poll():
+                word = process.channel.recv()
+                if isinstance(word, JobDone):
+                    self._children.remove(child)
+                    self._keep(process, reusable=word.reusable)
+                    return [*words, (child, Ended())]
+                words.append((child, word))
+        except (EOFError, OSError):
+            process.gone_since = time.monotonic()
+        return words
+
+    def _keep(self, process: _Process, *, reusable: bool) -> None:
+        if reusable and process.served < self._jobs_per_process and not (process.killed or process.server.dead):
+            process.server.idle.append(process)
+        else:
+            process.channel.close()
+
+    def _ends(self) -> list[tuple[Child, Any]]:
+        """The last words on processes that are gone, as soon as it is known how they ended."""
+        words: list[tuple[Child, Any]] = []
+        for child in list(self._children):
+            process = child.process
+            if process.gone_since is None:
+                continue
+            waited = time.monotonic() - process.gone_since
+            if process.status is not None or process.server.dead or waited > STATUS_PATIENCE:
+                self._children.remove(child)
+                process.channel.close()
+                words.append((child, child.end))
+        return words
+
+    def _check_limits(self) -> None:
+        if time.monotonic() - self._checked > LEAST_CHECK:
+            self._checked = time.monotonic()
+            for child in self._children:
+                child.check_limits()
 
     def _server(self, heavy: bool) -> _Server:
         if heavy and True not in self._servers:
             self._servers[True] = _Server(HEAVY, self._threads, self._log)
+        elif self._servers[heavy].gone:  # its idle processes end too
+            self._restart(heavy)
         return self._servers[heavy]
 
     def _restart(self, heavy: bool) -> None:
         dead = self._servers[heavy]
+        dead.listen()  # to its last words
         self._failed_starts = 0 if dead.ready else self._failed_starts + 1
         if self._failed_starts == MOST_FAILED_STARTS:
             raise StudyError(
@@ -267,9 +367,5 @@ class LocalExecutor:
                 f"{'TensorFlow' if heavy else 'scikit-learn and XGBoost'}; expected that to work: its last words were "
                 f"{last_line(self._log)!r} ({self._log})"
             )
-        dead.control.close()
-        dead.process.kill()
-        dead.process.wait()
-        for child in dead.children:
-            child.overrun = child.overrun or (None if child.status is not None else "its process server was killed")
+        dead.end()
         self._servers[heavy] = _Server(HEAVY if heavy else LIGHT, self._threads, self._log)

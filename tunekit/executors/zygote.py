@@ -1,6 +1,6 @@
-"""The server that forks a child per trial: `python -m tunekit.executors.zygote FD MODULE...`.
+"""The server that forks workers: `python -m tunekit.executors.zygote FD MODULE...`.
 
-It imports the modules once, runs nothing of them, and then forks a ready-to-work child in some milliseconds for each
+It imports the modules once, runs nothing of them, and then forks a ready-to-work process in some milliseconds for each
 socket that it receives. Why not multiprocessing's forkserver: a process can have only one of that, which must then
 either load TensorFlow for families that don't need it or not at all; and its children run the caller's main file again.
 
@@ -10,6 +10,7 @@ Only the conductor talks to it, over a private socket pair: it receives `(reques
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import select
@@ -30,6 +31,8 @@ def main(arguments: list[str]) -> None:
     control = Connection(int(arguments[0]))
     for module in arguments[1:]:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # children then neither look through what was imported, nor copy its pages
     control.send(("ready",))
     children: set[int] = set()
     try:
@@ -70,16 +73,26 @@ def _fork(control: Connection, socket: int, log: str) -> int:
 
 
 def _work(channel: Connection) -> None:
-    """Run the one job that comes over the channel: a function to be called with the channel, then its arguments."""
+    """Run the jobs that come over the channel, one after the other, while they leave the process as good as new."""
     import cloudpickle
 
-    search_path, job = channel.recv()
-    sys.path[:] = search_path
-    function, arguments = cloudpickle.loads(job)
-    function(channel, *arguments)
-    channel.close()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    from tunekit.executors.base import Place
+    from tunekit.executors.words import JobDone
+
+    reusable = True
+    while reusable:
+        try:
+            search_path, log, data, folder, job = channel.recv()
+        except (EOFError, OSError):  # nobody needs this process any more
+            return
+        _log_to(log)
+        sys.path[:] = search_path
+        function, arguments = cloudpickle.loads(job)
+        reusable = function(Place(channel, data, folder), *arguments)
+        del function, arguments
+        sys.stdout.flush()
+        sys.stderr.flush()
+        channel.send(JobDone(reusable))
 
 
 def _log_to(path: str) -> None:

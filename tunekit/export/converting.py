@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import onnx
 
+from tunekit.executors import Place
 from tunekit.export.nets import nets_to_onnx
 from tunekit.export.plan import Member
 from tunekit.families import NetFamily
@@ -25,17 +25,17 @@ def converted(member: Member) -> list[onnx.ModelProto]:
 
 
 def convert_trial(
-    channel: Connection,
+    place: Place,
     family: NetFamily,
     values: dict[str, Value],
     folders: list[Path],
     shape: tuple[str, int, tuple[int, ...]],
     rows: int,
-) -> None:
+) -> bool:
     """Write `net.onnx` into each fold's folder, then send None, or the reason why that failed.
 
     Args:
-        channel: takes the answer.
+        place: its channel takes the answer.
         family: of the trial.
         values: the trial's.
         folders: of its folds.
@@ -47,7 +47,8 @@ def convert_trial(
         layout = load_facts(folders[0])["layout"]
         for folder, model in zip(folders, nets_to_onnx(models, layout), strict=True):
             onnx.save(model, folder / NET)
-        channel.send(None)
+        place.channel.send(None)
     except Exception as error:
         traceback.print_exc()
-        channel.send(f"{type(error).__name__}: {error}")
+        place.channel.send(f"{type(error).__name__}: {error}")
+    return False

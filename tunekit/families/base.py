@@ -11,9 +11,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,8 @@ from tunekit.metrics import Metric
 from tunekit.space import HyperParameters
 
 Predictions = npt.NDArray[np.float64]
+Made = TypeVar("Made")
+
 EpochReport = Callable[[int, float, dict[str, float]], bool]
 """Called after each epoch with (epoch from 1, score at the best epoch so far, logs); True means: not worth more."""
 
@@ -56,6 +57,7 @@ class Fold:
         threads: how many the fit may use.
         seconds: a fit that takes longer ends with what it has learnt by then, where the family can.
         last: position in `train` of the latest row by time, or None where the data has no time.
+        memo: what `once` has made; may be shared with later fits on the same rows, in the same process.
     """
 
     number: int
@@ -69,12 +71,25 @@ class Fold:
     threads: int = 1
     seconds: float = math.inf
     last: int | None = None
+    memo: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def preparation(self) -> Preparation:
         """Fitted on this fold's training rows."""
         target = self.train.target if self.task == "regression" else None
-        return Preparation.fit(self.train.rows, self.cardinalities, target)
+        return self.once("preparation", lambda: Preparation.fit(self.train.rows, self.cardinalities, target))
+
+    def features(self, part: str, layout: str) -> dict[str, npt.NDArray[Any]]:
+        """The prepared rows of "train" or "valid"; not to be changed."""
+        rows = getattr(self, part).rows
+        return self.once(f"{part} as {layout}", lambda: self.preparation.apply(rows, layout))
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` makes of this fold's rows alone, made once: it must not depend on hyperparameters or the seed."""
+        if name not in self.memo:
+            self.memo[name] = make()
+        made: Made = self.memo[name]
+        return made
 
 
 class Fitted(ABC):
@@ -118,7 +133,8 @@ class Family(ABC):
         """Train one model.
 
         Args:
-            hp: asked for every hyperparameter; its defaults are the first trial.
+            hp: asked for every hyperparameter; its defaults are the first trial. `hp.settle()` is called once all are
+                known, before what costs time.
             fold: rows, target and preparation.
             report: to be called after each epoch, by families that have epochs.
         """

@@ -38,6 +38,7 @@ class Baseline(Family):
             shares = np.bincount(target.astype(int), weights=weight, minlength=classes)
             shares = shares / shares.sum()
             value = shares[1:] if fold.outputs == 1 else shares
+        hp.settle()
         return ArrayModel(
             "constant",
             "flat",

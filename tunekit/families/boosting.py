@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions, link_for
+from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Part, Predictions, link_for
 from tunekit.families.tree_arrays import from_xgboost
 from tunekit.space import HyperParameters
 
@@ -55,11 +55,13 @@ class XGBoost(Family):
         import xgboost
 
         del report
+        parameters = self._parameters(hp, fold)
+        hp.settle()
         booster = xgboost.train(
-            {**self._parameters(hp, fold), "seed": fold.seed, "nthread": fold.threads, "verbosity": 0},
-            self._matrix(fold, fold.train),
+            {**parameters, "seed": fold.seed, "nthread": fold.threads, "verbosity": 0},
+            self._matrix(fold, "train"),
             num_boost_round=MOST_ROUNDS,
-            evals=[(self._matrix(fold, fold.valid), "valid")],
+            evals=[(self._matrix(fold, "valid"), "valid")],
             verbose_eval=False,
             callbacks=[xgboost.callback.EarlyStopping(rounds=PATIENCE), _ends_by(time.monotonic() + fold.seconds)],
         )
@@ -99,15 +101,19 @@ class XGBoost(Family):
         categories = len(fold.cardinalities)
         return ["q"] * fold.train.rows.numbers.shape[1] + ["c"] * categories
 
-    def _matrix(self, fold: Fold, part: Any) -> Any:
+    def _matrix(self, fold: Fold, part: str) -> Any:
+        """The rows as XGBoost takes them; once it has binned them, they stay binned for the trials to come."""
         import xgboost
 
-        features = fold.preparation.apply(part.rows, "native")["features"]
-        return xgboost.DMatrix(
-            features,
-            label=part.target,
-            weight=part.weight,
-            feature_types=self._types(fold),
-            enable_categorical=True,
-            nthread=fold.threads,
+        rows: Part = getattr(fold, part)
+        return fold.once(
+            f"{part} as xgboost's",
+            lambda: xgboost.DMatrix(
+                fold.preparation.apply(rows.rows, "native")["features"],
+                label=rows.target,
+                weight=rows.weight,
+                feature_types=self._types(fold),
+                enable_categorical=True,
+                nthread=fold.threads,
+            ),
         )

@@ -41,7 +41,8 @@ class Forest(Family):
             random_state=fold.seed,
             n_jobs=fold.threads,
         )
-        features = fold.preparation.apply(fold.train.rows, "ordinal")["features"]
+        hp.settle()
+        features = fold.features("train", "ordinal")["features"]
         target = fold.train.target if fold.task == "regression" else fold.train.target.astype(int)
         estimator.fit(features, target, sample_weight=fold.train.weight)
 

@@ -22,7 +22,8 @@ class Linear(Family):
 
         del report
         penalty = hp.Float("l2", 1e-2, 1e3, sampling="log", default=3.0)
-        features = fold.preparation.apply(fold.train.rows, "flat")["features"].astype(np.float64)
+        hp.settle()
+        features = fold.features("train", "flat")["features"].astype(np.float64)
         target, weight = fold.train.target, fold.train.weight
         if fold.task == "regression":
             model: Any = Ridge(alpha=penalty).fit(features, target, sample_weight=weight)

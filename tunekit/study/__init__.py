@@ -3,6 +3,7 @@
 from tunekit.study.duration import parse_duration
 from tunekit.study.loading import load_study
 from tunekit.study.result import Result
+from tunekit.study.starting import start_from
 from tunekit.study.study import Study
 
-__all__ = ["Result", "Study", "load_study", "parse_duration"]
+__all__ = ["Result", "Study", "load_study", "parse_duration", "start_from"]

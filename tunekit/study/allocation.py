@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tunekit.metrics import Metric
-from tunekit.space import space_size
+from tunekit.space import Dimension, space_size
 from tunekit.trial import State, Trial
 
 MOST_FAILURES = 3
@@ -19,11 +19,67 @@ COUNTED = (State.COMPLETE, State.STOPPED, State.FAILED)
 """States of a trial that was spent; an interrupted one is run again."""
 
 
+class Tally:
+    """What the trials of one family tell about its next one, kept up to date trial by trial.
+
+    Args:
+        trials: those that ended so far.
+
+    Attributes:
+        ended: how many trials ended, in whatever state.
+        spent: of these, those that were not interrupted.
+        run: of these, those that reuse no other's result.
+        failed: of these, those that failed.
+    """
+
+    def __init__(self, trials: Iterable[Trial] = ()) -> None:
+        self.ended = self.spent = self.run = self.failed = 0
+        self._scores: list[float] = []
+        self._seconds: list[float] = []
+        self._different: set[tuple[tuple[str, object], ...]] = set()
+        self._dimensions: dict[str, Dimension] = {}
+        for trial in trials:
+            self.add(trial)
+
+    def add(self, trial: Trial) -> None:
+        """Count a trial that ended."""
+        self.ended += 1
+        if trial.state not in COUNTED:
+            return
+        self.spent += 1
+        self.run += trial.same_as is None
+        self.failed += trial.state is State.FAILED
+        self._different.add(tuple(sorted(trial.values.items())))
+        self._dimensions.update({dimension.key: dimension for dimension in trial.dimensions})
+        if trial.state is State.COMPLETE and trial.same_as is None:
+            self._seconds.append(trial.seconds)
+            if trial.score is not None:
+                self._scores.append(trial.score)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the family has nothing new to try: its whole space was tried, or all it did was fail."""
+        if self.failed == self.spent:
+            return self.spent >= MOST_FAILURES
+        return len(self._different) >= space_size(list(self._dimensions.values()))
+
+    @property
+    def seconds(self) -> float | None:
+        """What a complete trial usually takes; None if there is none."""
+        return statistics.median(self._seconds) if self._seconds else None
+
+    def best(self, metric: Metric) -> float:
+        """The best score as a loss; infinite if there is none."""
+        if not self._scores:
+            return float("inf")
+        return min(self._scores) if metric.direction == "minimize" else -max(self._scores)
+
+
 def next_family(
     families: Sequence[str],
-    planned: dict[str, int],
-    started: dict[str, int],
-    trials: Sequence[Trial],
+    planned: Mapping[str, int],
+    started: Mapping[str, int],
+    tallies: Mapping[str, Tally],
     metric: Metric,
 ) -> str | None:
     """The family that should get the next trial, or None if all are exhausted.
@@ -36,38 +92,19 @@ def next_family(
         families: the ones that can start now, in the study's order.
         planned: planned trials that wait, by family.
         started: trials so far, by family.
-        trials: those that ended.
+        tallies: of those that ended, by family.
         metric: to rank by.
     """
     waiting = [family for family in families if planned[family]]
     if waiting:
         return min(waiting, key=lambda family: started[family])
-    alive = [family for family in families if not is_exhausted([one for one in trials if one.family == family])]
+    alive = [family for family in families if not tallies[family].exhausted]
     if not alive:
         return None
-    ranked = sorted(alive, key=lambda family: _best(family, trials, metric))
+    ranked = sorted(alive, key=lambda family: tallies[family].best(metric))
     return min(ranked, key=lambda family: (started[family] + 1) * (ranked.index(family) + 1))
 
 
-def is_exhausted(trials: Sequence[Trial]) -> bool:
-    """Whether a family has nothing new to try: its whole space was tried, or all it did was fail."""
-    spent = [trial for trial in trials if trial.state in COUNTED]
-    good = [trial for trial in spent if trial.state is not State.FAILED]
-    if not good:
-        return len(spent) >= MOST_FAILURES
-    dimensions = {dimension.key: dimension for trial in good for dimension in trial.dimensions}
-    different = {tuple(sorted(trial.values.items())) for trial in good}
-    return len(different) >= space_size(list(dimensions.values()))
-
-
-def fits(family: str, trials: Sequence[Trial], seconds_left: float | None) -> bool:
+def fits(tally: Tally, seconds_left: float | None) -> bool:
     """Whether a trial of the family can be expected to end in time."""
-    usual = [trial.seconds for trial in trials if trial.family == family and trial.state is State.COMPLETE]
-    return seconds_left is None or not usual or seconds_left > LEAST_SHARE * statistics.median(usual)
-
-
-def _best(family: str, trials: Sequence[Trial], metric: Metric) -> float:
-    own = [one for one in trials if one.family == family and one.state is State.COMPLETE]
-    scores = [one.score for one in own if one.score is not None]
-    sign = 1.0 if metric.direction == "minimize" else -1.0
-    return min((sign * score for score in scores), default=float("inf"))
+    return seconds_left is None or tally.seconds is None or seconds_left > LEAST_SHARE * tally.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from tunekit.study.prepared import Prepared
 from tunekit.trial import State, Trial, derive_seed
 
 MOST_CANDIDATES = 30
-"""So many of the best complete trials, and each family's best, are considered for the blend."""
+"""So many of the best complete trials, and each family's best, are considered for the blend if not said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,40 @@ class Blend:
 
 
 def load_candidate(ledger: Ledger, trial: Trial, folds: int) -> Candidate:
-    """Read a complete trial's predictions."""
+    """Read a complete trial's predictions.
+
+    Raises:
+        FileNotFoundError: they were not kept.
+    """
     valid, unlabelled = [], []
+    folder = ledger.fetch(trial)
     for number in range(folds):
-        with np.load(ledger.trial_folder(trial) / f"fold{number}" / "predictions.npz") as arrays:
+        with np.load(folder / f"fold{number}" / "predictions.npz") as arrays:
             valid.append(arrays["valid"])
             unlabelled.append(arrays["unlabelled"])
     return Candidate(trial, np.concatenate(valid), np.mean(unlabelled, axis=0))
 
 
 def best_first(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:
-    """The complete trials that were fitted on every fold, by score."""
+    """The complete trials that were fitted on every fold, by score; those that reuse another's result are not."""
     complete = [
-        trial for trial in trials if trial.state is State.COMPLETE and len(trial.fold_scores) == len(prepared.folds)
+        trial
+        for trial in trials
+        if trial.state is State.COMPLETE and trial.same_as is None and len(trial.fold_scores) == len(prepared.folds)
     ]
     sign = 1.0 if prepared.metric.direction == "minimize" else -1.0
     return sorted(complete, key=lambda trial: (sign * (trial.score or 0.0), trial.number))
 
 
-def blend(ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int, seconds: float) -> Blend | None:
+def considered(ranked: Sequence[Trial], keep: int) -> list[Trial]:
+    """Of trials by score: the best, and each family's best."""
+    first_of_family = {trial.family: trial for trial in reversed(ranked)}
+    return [trial for position, trial in enumerate(ranked) if position < keep or first_of_family[trial.family] is trial]
+
+
+def blend(
+    ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int, seconds: float, keep: int
+) -> Blend | None:
     """Select the blend out of fold, then judge it on the test rows; None if no trial was fitted on every fold.
 
     Args:
@@ -77,17 +93,14 @@ def blend(ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int
         prepared: the rows.
         seed: of the study.
         seconds: for selecting and judging, half of them each.
+        keep: see `considered`.
     """
-    ranked = best_first(trials, prepared)
-    if not ranked:
+    candidates = []
+    for trial in considered(best_first(trials, prepared), keep):
+        with suppress(FileNotFoundError):  # where disk is short, some are let go of
+            candidates.append(load_candidate(ledger, trial, len(prepared.folds)))
+    if not candidates:
         return None
-    first_of_family = {trial.family: trial for trial in reversed(ranked)}
-    considered = [
-        trial
-        for position, trial in enumerate(ranked)
-        if position < MOST_CANDIDATES or first_of_family[trial.family] is trial
-    ]
-    candidates = [load_candidate(ledger, trial, len(prepared.folds)) for trial in considered]
     judged = prepared.judged
     weights = greedy_selection([one.out_of_fold for one in candidates], judged, prepared.metric, seconds=seconds / 2)
     members = sorted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from tunekit.data import GAPS, Schema
 from tunekit.errors import ExportError, StudyError
-from tunekit.executors import Child, Limits, LocalExecutor
+from tunekit.executors import Ended, Job, Limits, LocalExecutor
 from tunekit.export import BlendPlan, Member, write_bundle
 from tunekit.export.converting import NET, convert_trial, converted
 from tunekit.families import NetFamily
@@ -19,6 +20,7 @@ from tunekit.study.blend import Candidate, load_candidate
 from tunekit.study.prepared import Prepared
 
 if TYPE_CHECKING:
+    from tunekit.study.search import Site
     from tunekit.study.study import Study
 
 MOST_CHECKED = 2000
@@ -28,7 +30,7 @@ CONVERTING_SECONDS = 600.0
 """A net that takes longer to convert is given up."""
 
 
-def export(study: Study, root: Path, summary: dict[str, Any], folder: Path, *, overwrite: bool) -> Path:
+def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, *, overwrite: bool) -> Path:
     """Write the blend of a summary as a bundle.
 
     Raises:
@@ -36,7 +38,7 @@ def export(study: Study, root: Path, summary: dict[str, Any], folder: Path, *, o
         ExportError: the bundle would predict differently.
     """
     prepared = study.prepare()
-    ledger = study.open_ledger_to_read(root)
+    ledger = study.open_ledger_to_read(site)
     try:
         ledger.check_identity({**prepared.identity, "seed": study.seed})
         trials = {trial.number: trial for trial in ledger.trials()}
@@ -58,7 +60,7 @@ def convert_nets(study: Study, prepared: Prepared, ledger: Ledger, candidates: l
     folds = range(len(prepared.folds))
     todo = []
     for candidate in candidates:
-        folders = [ledger.trial_folder(candidate.trial) / f"fold{number}" for number in folds]
+        folders = [ledger.fetch(candidate.trial) / f"fold{number}" for number in folds]
         if not all((folder / NET).exists() for folder in folders):
             todo.append((candidate, folders))
     if not todo:
@@ -66,33 +68,33 @@ def convert_nets(study: Study, prepared: Prepared, ledger: Ledger, candidates: l
     families = {family.name: family for family in study.families}
     shape = (prepared.data.task, prepared.data.outputs, prepared.schema.cardinalities)
     rows = len(prepared.folds.pairs[0][0])
-    executor = LocalExecutor(1, ledger.folder / "executor.log")
-    try:
-        for candidate, folders in todo:
-            family = families.get(candidate.trial.family)
-            if not isinstance(family, NetFamily):
-                raise StudyError(
-                    f"{candidate.trial.name} is in the blend, but the study has no net family "
-                    f"{candidate.trial.family!r} any more; put it back, or search again"
-                )
-            log = ledger.trial_folder(candidate.trial) / "log.txt"
-            arguments = (family, candidate.trial.values, folders, shape, rows)
-            child = executor.start(convert_trial, arguments, log, Limits(CONVERTING_SECONDS), heavy=True)
-            _wait(executor, child, candidate)
-    finally:
-        executor.close()
+    with tempfile.TemporaryDirectory() as nothing:
+        executor = LocalExecutor(1, 1, ledger.folder / "executor.log", Path(nothing))
+        try:
+            for candidate, folders in todo:
+                family = families.get(candidate.trial.family)
+                if not isinstance(family, NetFamily):
+                    raise StudyError(
+                        f"{candidate.trial.name} is in the blend, but the study has no net family "
+                        f"{candidate.trial.family!r} any more; put it back, or search again"
+                    )
+                arguments = (family, candidate.trial.values, folders, shape, rows)
+                limits = Limits(CONVERTING_SECONDS)
+                _convert(executor, Job(convert_trial, arguments, ledger.fetch(candidate.trial), limits, heavy=True))
+        finally:
+            executor.close()
 
 
-def _wait(executor: LocalExecutor, child: Child, candidate: Candidate) -> None:
-    while not executor.wait([child], 0.25):
-        child.check_limits()
-    try:
-        reason = child.channel.recv()
-    except EOFError:
-        executor.wait_for_status(child)
-        reason = child.reason
-    if reason is not None:
-        raise ExportError(f"{candidate.trial.name} could not be converted: {reason}; see {child.log}")
+def _convert(executor: LocalExecutor, job: Job) -> None:
+    executor.start(job)
+    reason = None
+    while True:
+        for _, word in executor.listen(0.25):
+            if isinstance(word, Ended):
+                if reason := reason or word.reason:
+                    raise ExportError(f"{job.folder.name} could not be converted: {reason}; see {job.log}")
+                return
+            reason = word
 
 
 def _plan(
@@ -105,7 +107,7 @@ def _plan(
     predictions = [np.concatenate([one.unlabelled[:checked], one.unlabelled[tests:]]) for one in candidates]
     weights = [member["weight"] for member in summary["ensemble"]["members"]]
     members = tuple(
-        Member(one.trial.name, weight, ledger.trial_folder(one.trial), len(prepared.folds))
+        Member(one.trial.name, weight, ledger.fetch(one.trial), len(prepared.folds))
         for one, weight in zip(candidates, weights, strict=True)
     )
     facts = {name: summary[name] for name in ("metric", "direction", "baseline", "ensemble")}
@@ -133,4 +135,4 @@ def _texts_like_gaps(schema: Schema) -> dict[str, list[str]]:
 
 
 def _is_net(ledger: Ledger, candidate: Candidate) -> bool:
-    return bool(load_facts(ledger.trial_folder(candidate.trial) / "fold0")["kind"] == "keras")
+    return bool(load_facts(ledger.fetch(candidate.trial) / "fold0")["kind"] == "keras")

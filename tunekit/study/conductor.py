@@ -1,120 +1,111 @@
 """The loop of a search: choose a family, start a trial, answer its questions, record how it ended.
 
-One process, one thread, no TensorFlow. It alone asks, tells and writes; trials compute in processes of their own.
+One process, one thread, no TensorFlow. It alone asks, tells and writes; trials compute in processes of their own. Where
+several machines work on one study, each has a conductor, and the ledger is what they share.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from tunekit.data.store import Store
-from tunekit.executors import Child, Limits, LocalExecutor
+from tunekit.executors import Child, Ended, Executor, Job, Limits
 from tunekit.families import Family
 from tunekit.ledger import Ledger, Running
-from tunekit.stopping import FOLD_STEP, RUNGS
-from tunekit.study.allocation import COUNTED, fits, is_exhausted, next_family
+from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
+from tunekit.study.allocation import Tally, fits, next_family
+from tunekit.study.goal import Goal
+from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
+from tunekit.study.starting import ignored
 from tunekit.tracking import Observer
 from tunekit.training.trial import TrialTask, run_trial
 from tunekit.trial import Epoch, State, Trial
 
 TICK = 0.25
-"""Seconds between looks at the clock and at the limits."""
+"""Seconds between looks at the clock."""
 
+MOST_REPEATS = 20
+"""A family whose driver proposes only what was tried already, so often in a row, has nothing new to try."""
 
-@dataclass
-class Clock:
-    """What is left of a budget.
+MOST_LOST = 3
+"""A trial whose place was lost (a machine, a process server) so often is taken to be the cause."""
 
-    Args:
-        budget: seconds for everything, or None.
-        reserve: seconds of it that are kept for what comes after the trials.
-        started: `time.monotonic()` at the start.
-    """
-
-    budget: float | None
-    reserve: float
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.started
-
-    @property
-    def left(self) -> float | None:
-        """Seconds that trials may still take; None without a budget."""
-        return None if self.budget is None else max(0.0, self.budget - self.reserve - self.elapsed)
+LAST_WORDS = 2.0
+"""Seconds at the end of a search for trials that are done to hand over what they wrote."""
 
 
 @dataclass
 class _Flight:
-    """A trial in its process."""
+    """A trial in its process.
+
+    Args:
+        running: its record.
+        child: its process.
+        verdict: how it ended, by its own word; None as long as it runs.
+    """
 
     running: Running
     child: Child
-    ended: bool = False
-
-    def answer(self, value: Any) -> None:
-        """Answer the process; if it is gone, reading on will tell how it ended."""
-        with contextlib.suppress(OSError):
-            self.child.channel.send(value)
+    verdict: State | None = None
 
 
 class Conductor:
-    """Runs the trials of a study until its budget is spent, its space is exhausted, or it is told to stop.
+    """Runs the trials of a study until its goal is reached, its space is exhausted, or it is told to stop.
 
     Args:
         prepared: the rows.
-        store: the same, on disk.
         families: in the order of their first trials.
+        stopper: of the study.
         ledger: open for a search, with every family added.
         observer: watches.
-        clock: the budget.
-        trial_limit: number of trials that the study has in the end, or None.
-        workers: trials at a time.
+        goal: when to end.
         threads: of each trial.
         limits: of each trial.
+        keeping: which trials' files stay on disk.
     """
 
     def __init__(
         self,
         prepared: Prepared,
-        store: Store,
         families: Sequence[Family],
+        stopper: Stopper,
         ledger: Ledger,
         observer: Observer,
         *,
-        clock: Clock,
-        trial_limit: int | None,
-        workers: int,
+        goal: Goal,
         threads: int,
         limits: Limits,
+        keeping: Keeping,
     ) -> None:
         self._prepared = prepared
-        self._store = store
         self._families = {family.name: family for family in families}
+        self._rungs = frozenset() if isinstance(stopper, NeverStop) else RUNGS
         self._ledger = ledger
         self._observer = observer
-        self._clock = clock
-        self._trial_limit = trial_limit
-        self._workers = workers
+        self._goal = goal
         self._threads = threads
         self._limits = limits
+        self._keeping = keeping
         self._flights: list[_Flight] = []
         self._asked_to_stop = False
         self._given_up: set[str] = set()
-        self.trials = ledger.trials()
+        self._repeats: Counter[str] = Counter()
+        self._lost: Counter[tuple[str, int]] = Counter()
+        self._ticked = -math.inf
+        self.trials: list[Trial] = []
+        self._tallies = {name: Tally() for name in self._families}
+        for trial in ledger.trials():
+            self._count(trial)
         self.busy_seconds = 0.0
 
-    def run(self, executor: LocalExecutor) -> None:
+    def run(self, executor: Executor) -> None:
         """Run trials. Ctrl-C, or SIGTERM, ends the search cleanly; a second Ctrl-C ends it at once."""
         restore = self._catch_signals()
         try:
@@ -122,34 +113,31 @@ class Conductor:
                 self._start_trials(executor)
                 if not self._flights and not self._waits_for_server(executor):
                     break
-                self._listen(executor)
+                self._listen(executor, TICK)
+                self._meet_others()
         finally:
             restore()
-            self._interrupt_all()
+            self._interrupt_all(executor)
 
     def _over(self) -> bool:
-        return self._asked_to_stop or self._clock.left == 0.0
+        return self._asked_to_stop or self._goal.clock.left == 0.0 or self._goal.reached(self.trials)
 
-    def _start_trials(self, executor: LocalExecutor) -> None:
-        while len(self._flights) < self._workers and not self._enough():
+    def _start_trials(self, executor: Executor) -> None:
+        while len(self._flights) < executor.workers and self._trials_left > 0:
             family = self._choose(executor)
             if family is None:
                 return
             self._start(executor, self._families[family])
 
-    def _enough(self) -> bool:
-        return self._trials_left <= 0
-
     @property
     def _trials_left(self) -> float:
-        if self._trial_limit is None:
+        if self._goal.trials is None:
             return math.inf
-        spent = sum(1 for trial in self.trials if trial.state in COUNTED)
-        return self._trial_limit - spent - len(self._flights)
+        return self._goal.trials - sum(tally.run for tally in self._tallies.values()) - len(self._flights)
 
-    def _choose(self, executor: LocalExecutor) -> str | None:
+    def _choose(self, executor: Executor) -> str | None:
         ready = [name for name, family in self._families.items() if executor.ready(heavy=family.needs_tensorflow)]
-        choice = self._next([name for name in ready if fits(name, self.trials, self._clock.left)])
+        choice = self._next([name for name in ready if fits(self._tallies[name], self._goal.clock.left)])
         # A limited number of trials is not used up by those that could start while others had to wait.
         waiting = [name for name in self._families if name not in ready and name not in self._given_up]
         if self._trials_left > sum(self._ledger.planned(name) for name in waiting):
@@ -158,71 +146,112 @@ class Conductor:
 
     def _next(self, names: list[str]) -> str | None:
         flying = [flight.running.trial.family for flight in self._flights]
-        started = {
-            name: sum(1 for trial in self.trials if trial.family == name) + flying.count(name)
-            for name in self._families
-        }
+        started = {name: tally.ended + flying.count(name) for name, tally in self._tallies.items()}
         names = [name for name in names if name not in self._given_up and not self._ledger.exhausted(name)]
         planned = {name: self._ledger.planned(name) for name in names}
-        return next_family(names, planned, started, self.trials, self._prepared.metric)
+        return next_family(names, planned, started, self._tallies, self._prepared.metric)
 
-    def _waits_for_server(self, executor: LocalExecutor) -> bool:
+    def _waits_for_server(self, executor: Executor) -> bool:
         """Whether there is work for a server that is still importing."""
-        if self._enough():
+        if self._trials_left <= 0:
             return False
         waiting = [name for name, family in self._families.items() if not executor.ready(heavy=family.needs_tensorflow)]
         return bool(waiting) and self._next(waiting) is not None
 
-    def _start(self, executor: LocalExecutor, family: Family) -> None:
+    def _start(self, executor: Executor, family: Family) -> None:
         running = self._ledger.start(family.name, time.time())
         folder = self._ledger.trial_folder(running.trial)
         folder.mkdir(parents=True, exist_ok=True)
-        task = TrialTask(
-            self._store, family, self._prepared.metric, running.trial.seed, self._threads, folder, self._limits.seconds
-        )
-        child = executor.start(run_trial, (task,), folder / "log.txt", self._limits, heavy=family.needs_tensorflow)
-        self._flights.append(_Flight(running, child))
+        rungs = self._rungs if running.plan is None else frozenset()
+        seconds = self._seconds_for(family)
+        task = TrialTask(family, self._prepared.metric, running.trial.seed, self._threads, seconds, rungs)
+        job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
+        self._flights.append(_Flight(running, executor.start(job)))
         self._observer.trial_started(running.trial)
 
-    def _listen(self, executor: LocalExecutor) -> None:
+    def _seconds_for(self, family: Family) -> float | None:
+        """A trial's limit; what is left of the budget for a family that may take longer than that, for all we know."""
+        left = self._goal.clock.left
+        if self._tallies[family.name].seconds is not None or left is None:
+            return self._limits.seconds
+        return left if self._limits.seconds is None else min(left, self._limits.seconds)
+
+    def _listen(self, executor: Executor, timeout: float) -> None:
         by_child = {id(flight.child): flight for flight in self._flights}
-        for child in executor.wait([flight.child for flight in self._flights], TICK):
-            flight = by_child[id(child)]
-            try:
-                while not flight.ended and child.channel.poll():
-                    self._take(flight, child.channel.recv())
-            except (EOFError, OSError):
-                executor.wait_for_status(child)
-                self._end(flight, State.FAILED, child.reason)
-        for flight in list(self._flights):
-            flight.child.check_limits()
-        self._observer.tick(self._clock.left, [flight.running.trial for flight in self._flights])
+        for child, word in executor.listen(timeout):
+            flight = by_child.get(id(child))
+            if flight is None or flight not in self._flights:
+                continue
+            if isinstance(word, Ended):
+                self._end_by(flight, word)
+            else:
+                self._take(flight, word)
+        if time.monotonic() - self._ticked >= TICK:
+            self._ticked = time.monotonic()
+            self._observer.tick(self._goal.clock.left, [flight.running.trial for flight in self._flights])
+
+    def _meet_others(self) -> None:
+        """Where several conductors work on the study: be seen, take over from the dead, learn what others found."""
+        if not self._ledger.shared:
+            return
+        self._ledger.beat([flight.running for flight in self._flights])
+        self._ledger.adopt_stale()
+        for trial in self._ledger.refresh():
+            self._count(trial)
+            self._observer.trial_ended(trial)
 
     def _take(self, flight: _Flight, message: tuple[Any, ...]) -> None:
         kind, *facts = message
         running = flight.running
         if kind == "suggest":
-            flight.answer(self._ledger.suggest(running, facts[0]))
-        elif kind == "epoch":
-            self._take_epoch(flight, *facts)
+            flight.child.send(self._ledger.suggest(running, facts[0]))
+        elif kind == "settled":
+            flight.child.send(self._is_new(flight))
+        elif kind == "epochs":
+            self._take_epochs(flight, *facts)
         elif kind == "fold":
             self._take_fold(flight, *facts)
         elif kind == "failed":
-            self._end(flight, State.FAILED, facts[0])
+            running.trial.error = facts[0]
+            flight.verdict = State.FAILED
         else:
             running.trial.fit_seconds, running.trial.memory = facts
-            self._end(flight, State.COMPLETE if kind == "done" else State.STOPPED, None)
+            flight.verdict = flight.verdict or (State.COMPLETE if kind == "done" else State.STOPPED)
 
-    def _take_epoch(self, flight: _Flight, fold: int, epoch: int, best: float, logs: dict[str, float]) -> None:
+    def _is_new(self, flight: _Flight) -> bool:
+        """Whether a trial's values were never tried; else it gets the result that they had."""
         trial = flight.running.trial
-        trial.curve.append(Epoch(fold, epoch, logs))
-        if fold > 0:
-            return
-        trial.score = best
-        stop = epoch in RUNGS and not self._ledger.worth_more(flight.running, best, epoch)
-        if stop:
-            trial.error = f"stopped after {epoch} epochs: others were better by then"
-        flight.answer(stop)
+        earlier = self._ledger.settle(flight.running)
+        if told := ignored(flight.running.plan, trial.values):
+            self._observer.message(f"{trial.name}: {told}")
+        if earlier is None:
+            self._repeats[trial.family] = 0
+            return True
+        self._repeats[trial.family] += 1
+        trial.same_as = earlier.number
+        trial.score = earlier.score
+        trial.fold_scores = list(earlier.fold_scores)
+        trial.best_epochs = list(earlier.best_epochs)
+        trial.error = f"not run again: the same values as trial {earlier.number}"
+        if earlier.error:
+            trial.error += f": {earlier.error}"
+        flight.verdict = earlier.state
+        return False
+
+    def _take_epochs(self, flight: _Flight, epochs: list[tuple[int, int, float, dict[str, float]]], asks: bool) -> None:
+        trial = flight.running.trial
+        stop = False
+        for fold, epoch, best, logs in epochs:
+            trial.curve.append(Epoch(fold, epoch, logs))
+            if fold > 0:
+                continue
+            trial.score = best
+            if epoch in self._rungs:  # of planned trials too, for others are compared with them
+                stop = not self._ledger.worth_more(flight.running, best, epoch)
+        if asks:
+            if stop:
+                trial.error = f"stopped after {epochs[-1][1]} epochs: others were better by then"
+            flight.child.send(stop)
 
     def _take_fold(self, flight: _Flight, fold: int, score: float, best_epoch: int | None, seconds: float) -> None:
         trial = flight.running.trial
@@ -235,35 +264,63 @@ class Conductor:
         more = self._ledger.worth_more(flight.running, trial.score, FOLD_STEP + fold) or last
         if not more:
             trial.error = f"stopped after {fold + 1} of {len(self._prepared.folds)} folds: others were better by then"
-        flight.answer(more)
+        flight.child.send(more)
+
+    def _end_by(self, flight: _Flight, last: Ended) -> None:
+        """End a trial by its own verdict, or by how its process ended."""
+        trial = flight.running.trial
+        if flight.verdict is not None:
+            self._end(flight, flight.verdict, None)
+        elif last.lost and self._may_run_again(trial):
+            self._end(flight, State.INTERRUPTED, f"{last.reason}; it is run again with the same values")
+        else:
+            self._end(flight, State.FAILED, last.reason or "its process went on to other work without a word")
+
+    def _count(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        self._tallies.setdefault(trial.family, Tally()).add(trial)  # its family may have left the study
+
+    def _may_run_again(self, trial: Trial) -> bool:
+        first = (trial.family, trial.index if trial.retry_of is None else trial.retry_of)
+        self._lost[first] += 1
+        return self._lost[first] < MOST_LOST
 
     def _end(self, flight: _Flight, state: State, error: str | None) -> None:
-        flight.ended = True
         self._flights.remove(flight)
-        flight.child.channel.close()
         trial = flight.running.trial
         trial.state = state
         trial.error = error or trial.error
         trial.seconds = time.time() - trial.started
-        if state in (State.FAILED, State.INTERRUPTED):
+        if state is State.INTERRUPTED or (state is State.FAILED and trial.same_as is None):
             trial.fit_seconds = trial.seconds
         self.busy_seconds += trial.fit_seconds
         self._ledger.end(flight.running)
-        self.trials.append(trial)
+        self._count(trial)
         self._observer.trial_ended(trial)
+        if notice := self._keeping.look([trial]):
+            self._observer.message(notice)
         self._give_up_on(trial)
 
     def _give_up_on(self, trial: Trial) -> None:
-        """Say so once when a family's trials have done nothing but fail."""
-        own = [one for one in self.trials if one.family == trial.family]
-        failed = [one for one in own if one.state is State.FAILED]
-        hopeless = len(failed) == sum(1 for one in own if one.state in COUNTED) and is_exhausted(own)
-        if trial.state is State.FAILED and hopeless and trial.family not in self._given_up:
+        """Say so once when a family's trials have done nothing but fail, or repeat what was tried."""
+        if trial.family in self._given_up:
+            return
+        tally = self._tallies[trial.family]
+        if trial.state is State.FAILED and tally.failed == tally.spent and tally.exhausted:
             self._given_up.add(trial.family)
             self._observer.message(f"{trial.family} is given up, all its trials failed; the last: {trial.error}")
+        elif self._repeats[trial.family] >= MOST_REPEATS:
+            self._given_up.add(trial.family)
+            self._observer.message(
+                f"{trial.family} is done: the last {MOST_REPEATS} proposals were all tried before; to go on, widen its "
+                "search space or choose another driver"
+            )
 
-    def _interrupt_all(self) -> None:
-        reason = "interrupted by its owner" if self._asked_to_stop else "interrupted at the end of the budget"
+    def _interrupt_all(self, executor: Executor) -> None:
+        deadline = time.monotonic() + LAST_WORDS
+        while any(flight.verdict for flight in self._flights) and time.monotonic() < deadline:
+            self._listen(executor, 0.05)
+        reason = "interrupted by its owner" if self._asked_to_stop else "interrupted at the end of the search"
         for flight in list(self._flights):
             flight.child.kill()
             self._end(flight, State.INTERRUPTED, f"{reason}; it is run again with the same values")

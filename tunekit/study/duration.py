@@ -1,4 +1,4 @@
-"""Reads durations."""
+"""Reads durations and sizes."""
 
 from __future__ import annotations
 
@@ -26,3 +26,20 @@ def parse_duration(text: str | float | None) -> float | None:
     if not seconds > 0:
         raise StudyError(f"budget {text!r} leaves no time; expected more than 0 seconds")
     return seconds
+
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text: str | int | None) -> int | None:
+    """Bytes of "500MB", "2.5 GB", or of a number; None of None.
+
+    >>> parse_size("500MB"), parse_size("2.5 GB"), parse_size(20)
+    (500000000, 2500000000, 20)
+    """
+    if text is None or not isinstance(text, str):
+        return text
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B)?", text.strip().upper())
+    if not parts:
+        raise StudyError(f"size {text!r} is none; expected one such as 500MB or 2GB")
+    return int(float(parts[1]) * UNITS[parts[2] or ""])

@@ -14,6 +14,7 @@ from tunekit.study.prepared import Prepared
 from tunekit.trial import State, Trial
 
 if TYPE_CHECKING:
+    from tunekit.study.search import Site
     from tunekit.study.study import Study
 
 
@@ -23,26 +24,26 @@ class Result:
 
     Args:
         study: the declaration.
-        root: where its ledger is.
+        site: where its ledger is.
         summary: what `tunekit show --json` prints.
     """
 
     study: Study
-    root: Path
+    site: Site
     summary: dict[str, Any]
 
     @classmethod
-    def read(cls, study: Study, root: Path) -> Result:
+    def read(cls, study: Study, site: Site) -> Result:
         """The trials in the ledger, and the blend of the last search that ended."""
-        ledger = study.open_ledger_to_read(root)
+        ledger = study.open_ledger_to_read(site)
         try:
             path = ledger.folder / "result.json"
             trials = [trial_summary(trial) for trial in [*ledger.trials(), *ledger.running()]]
             if path.exists():
-                return cls(study, root, {**json.loads(path.read_text()), "trials": trials})
-            facts = json.loads((ledger.folder / "study.json").read_text())
+                return cls(study, site, {**json.loads(path.read_text()), "trials": trials})
+            facts = ledger.identity
             empty = {"study": study.name, "metric": facts["metric"], "direction": facts["direction"]}
-            return cls(study, root, {**empty, "baseline": None, "trials": trials, "ensemble": None})
+            return cls(study, site, {**empty, "baseline": None, "trials": trials, "ensemble": None})
         finally:
             ledger.close()
 
@@ -61,7 +62,7 @@ class Result:
 
         if self.summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
-        return export(self.study, self.root, self.summary, Path(folder), overwrite=overwrite)
+        return export(self.study, self.site, self.summary, Path(folder), overwrite=overwrite)
 
     def __str__(self) -> str:
         from tunekit.tracking.summary import summary_text
@@ -76,6 +77,7 @@ def trial_summary(trial: Trial) -> dict[str, Any]:
         "family": trial.family,
         "state": str(State.STOPPED if trial.state is State.INTERRUPTED else trial.state),
         "interrupted": trial.state is State.INTERRUPTED,
+        "same_as": trial.same_as,
         "score": trial.score,
         "fold_scores": trial.fold_scores,
         "values": trial.values,

@@ -1,8 +1,11 @@
-"""One search: everything that a study needs is opened, trials run, the blend is judged, and all is closed again."""
+"""Running a study: prepare, search, blend, judge."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,26 +13,68 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.drivers import ProposalSampler
-from tunekit.executors import Limits, LocalExecutor
+from tunekit.errors import StudyError
+from tunekit.executors import Executor, Limits, LocalExecutor
 from tunekit.ledger import Ledger, write_json
-from tunekit.study.blend import blend
-from tunekit.study.conductor import Clock, Conductor
-from tunekit.study.duration import parse_duration
+from tunekit.study.blend import MOST_CANDIDATES, blend
+from tunekit.study.conductor import Conductor
+from tunekit.study.duration import parse_duration, parse_size
+from tunekit.study.goal import Clock, Goal
+from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
 from tunekit.study.result import summarise
+from tunekit.study.starting import plans_for
 from tunekit.tracking import Observer, Observers, StudyFacts
 
 if TYPE_CHECKING:
     from tunekit.study.study import Study
 
 DEFAULT_BUDGET = 600.0
-"""Seconds of a search that was given neither a budget nor a number of trials."""
+"""Seconds of a search that was given neither a budget nor a number of trials nor a score."""
 
 LONGEST_BLEND = 120.0
 """Seconds for selecting and judging the blend of a search without a budget."""
 
 LONGEST_TRIAL = 1800.0
 """Seconds of a trial of a search without a budget; with one, half of it."""
+
+SHARE_OF_DISK = 0.2
+"""Of the free space, what kept files may take if nothing else is said."""
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a study is recorded, and where its trials run.
+
+    Args:
+        root: the folder `mlruns`.
+        storage: of the ledger: None for SQLite in `root`, or the address of a PostgreSQL database, on whose study
+            several machines may work at once.
+        artifacts: of trials: None for `root`, which several machines must then share, or an address that fsspec knows.
+        executor: "local" for processes of this machine, or "ray".
+        ray_address: of the cluster; None for the one that Ray finds, or else one of its own on this machine.
+
+    Raises:
+        StudyError: there is no such executor.
+    """
+
+    root: Path
+    storage: str | None = None
+    artifacts: str | None = None
+    executor: str = "local"
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise StudyError(f"executor {self.executor!r} is unknown; expected one of {', '.join(EXECUTORS)}")
+        if self.ray_address is not None and self.executor != "ray":
+            raise StudyError(f"ray_address is {self.ray_address!r}, which needs executor='ray' (--executor ray)")
+
+    def ledger(self, name: str) -> Ledger:
+        """A study's ledger, not yet open."""
+        return Ledger(self.root, name, self.storage, self.artifacts)
 
 
 @dataclass(frozen=True)
@@ -39,27 +84,57 @@ class Effort:
     Args:
         budget: seconds for everything, or None.
         trials: number of trials that the study has in the end, or None.
-        workers: trials at a time.
+        until: a score that is good enough, or None.
+        workers: trials at a time; None for as many as a cluster has room for.
         threads: of each trial.
         limits: of each trial.
+        keep: so many of the best trials keep their models and predictions.
+        disk: bytes that these may take; None for a share of what is free.
     """
 
     budget: float | None
     trials: int | None
-    workers: int
+    until: float | None
+    workers: int | None
     threads: int
     limits: Limits
+    keep: int = MOST_CANDIDATES
+    disk: int | None = None
 
     @classmethod
-    def of(cls, budget: str | float | None, trials: int | None, workers: int | None, limits: Limits | None) -> Effort:
+    def of(
+        cls,
+        site: Site,
+        *,
+        budget: str | float | None = None,
+        trials: int | None = None,
+        until: float | None = None,
+        workers: int | None = None,
+        limits: Limits | None = None,
+        keep: int | None = None,
+        disk: str | int | None = None,
+    ) -> Effort:
         """From what a caller said, and this machine's cores and memory for what was left out."""
         seconds = parse_duration(budget)
-        if seconds is None and trials is None:
+        if seconds is None and trials is None and until is None:
             seconds = DEFAULT_BUDGET
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = workers or cores
         longest = LONGEST_TRIAL if seconds is None else max(60.0, seconds / 2)
-        return cls(seconds, trials, workers, max(1, cores // workers), limits or Limits.for_machine(workers, longest))
+        threads = 1
+        if site.executor == "local":
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            workers = workers or cores
+            threads = max(1, cores // workers)
+            limits = limits or Limits.for_machine(workers, longest)
+        return cls(
+            seconds,
+            trials,
+            until,
+            workers,
+            threads,
+            limits or Limits(longest),  # elsewhere, each machine sees to its own memory
+            MOST_CANDIDATES if keep is None else keep,
+            parse_size(disk),
+        )
 
     @property
     def reserve(self) -> float:
@@ -67,51 +142,58 @@ class Effort:
         return 0.0 if self.budget is None else min(max(3.0, 0.05 * self.budget), 20.0)
 
 
-def search(study: Study, effort: Effort, root: Path, observers: Sequence[Observer], *, fresh: bool) -> dict[str, Any]:
+def search(
+    study: Study, effort: Effort, site: Site, observers: Sequence[Observer], *, fresh: bool, judge: bool = True
+) -> dict[str, Any]:
     """Run a study's search and return its summary.
 
     Args:
         study: the declaration.
         effort: how much to spend.
-        root: where the ledger is.
+        site: where to record, and where to run trials.
         observers: who watches.
         fresh: delete the study's earlier trials first.
+        judge: whether to blend and judge in the end; not, if another does.
     """
-    clock = Clock(effort.budget, effort.reserve)
+    clock = Clock(effort.budget, effort.reserve if judge else 0.0)
     prepared = study.prepare()
     with ExitStack() as stack:
-        ledger = Ledger(root, study.name)
+        ledger = site.ledger(study.name)
         stack.callback(ledger.close)
         observer = Observers(observers)
         stack.callback(observer.close)
         _open(ledger, study, prepared, fresh=fresh)
-        heavy = any(family.needs_tensorflow for family in study.families)
-        executor = LocalExecutor(effort.threads, ledger.folder / "executor.log", heavy=heavy)
+        data = _data_folder(ledger, stack)
+        prepared.write(data)
+        executor = _executor(study, effort, site, ledger, data)
         stack.callback(executor.close)
-        store = prepared.write(ledger.folder / "data")
-        observer.study_started(_facts(study, prepared, effort), ledger.trials())
+        observer.study_started(_facts(study, prepared, effort, executor.workers), ledger.trials())
         for notice in prepared.data.notices:
             observer.message(notice)
+        disk = int(SHARE_OF_DISK * shutil.disk_usage(ledger.folder).free) if effort.disk is None else effort.disk
         conductor = Conductor(
             prepared,
-            store,
             study.families,
+            study.stopper,
             ledger,
             observer,
-            clock=clock,
-            trial_limit=effort.trials,
-            workers=effort.workers,
+            goal=Goal(clock, prepared.metric, effort.trials, effort.until),
             threads=effort.threads,
             limits=effort.limits,
+            keeping=Keeping(ledger, prepared, effort.keep, disk),
         )
         conductor.run(executor)
+        workers = executor.workers
         executor.close()
         searched = clock.elapsed
-        seconds = LONGEST_BLEND if effort.budget is None else max(0.0, effort.budget - searched)
-        blended = blend(ledger, conductor.trials, prepared, study.seed, seconds)
-        overhead = _overhead(searched, clock.elapsed, conductor.busy_seconds, effort.workers)
+        blended = None
+        if judge:
+            seconds = LONGEST_BLEND if effort.budget is None else max(0.0, effort.budget - searched)
+            blended = blend(ledger, conductor.trials, prepared, study.seed, seconds, effort.keep)
+        overhead = _overhead(searched, clock.elapsed, conductor.busy_seconds, workers)
         summary = summarise(study.name, prepared, conductor.trials, blended, overhead)
-        write_json(ledger.folder / "result.json", summary)
+        if judge:
+            write_json(ledger.folder / "result.json", summary)
         observer.study_ended(summary)
     return summary
 
@@ -120,13 +202,34 @@ def _open(ledger: Ledger, study: Study, prepared: Prepared, *, fresh: bool) -> N
     """Open the ledger with every family's plans."""
     ledger.open({**prepared.identity, "seed": study.seed}, seed=study.seed, fresh=fresh)
     data = prepared.data
+    starts = plans_for(study.start_from, [family.name for family in study.families])
     for family in study.families:
-        plans: list[dict[str, Any]] = [{"defaults": True}]
+        plans: list[dict[str, Any]] = [*starts[family.name], {"defaults": True}]
         plans += [{"values": values} for values in family.portfolio(data.task, temporal=data.time is not None)]
         ledger.add_family(family.name, ProposalSampler(study.driver, study.seed, family.name), study.stopper, plans)
 
 
-def _facts(study: Study, prepared: Prepared, effort: Effort) -> StudyFacts:
+def _data_folder(ledger: Ledger, stack: ExitStack) -> Path:
+    """Where this search's trials find the rows: where several share the study's folder, one of its own."""
+    if not ledger.shared:
+        return ledger.folder / "data"
+    folder = Path(tempfile.mkdtemp(prefix="tunekit-data-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _executor(study: Study, effort: Effort, site: Site, ledger: Ledger, data: Path) -> Executor:
+    heavy = any(family.needs_tensorflow for family in study.families)
+    if site.executor == "ray":
+        from tunekit.executors.ray import RayExecutor
+
+        return RayExecutor(effort.workers, effort.threads, data, heavy=heavy, address=site.ray_address)
+    own = f"-{socket.gethostname()}-{os.getpid()}" if ledger.shared else ""
+    log = ledger.folder / f"executor{own}.log"
+    return LocalExecutor(effort.workers or 1, effort.threads, log, data, heavy=heavy)
+
+
+def _facts(study: Study, prepared: Prepared, effort: Effort, workers: int) -> StudyFacts:
     return StudyFacts(
         name=study.name,
         metric=prepared.metric.name,
@@ -141,14 +244,14 @@ def _facts(study: Study, prepared: Prepared, effort: Effort) -> StudyFacts:
         digest=prepared.data.digest,
         budget=effort.budget,
         trial_limit=effort.trials,
-        workers=effort.workers,
+        workers=workers,
     )
 
 
 def _overhead(searched: float, elapsed: float, busy: float, workers: int) -> dict[str, float]:
     """What the search itself cost: worker time in which no trial was building, fitting or predicting."""
     return {
-        "share_of_worker_time": max(0.0, 1.0 - busy / (elapsed * workers)),
+        "share_of_worker_time": max(0.0, 1.0 - busy / (elapsed * max(workers, 1))),
         "search_seconds": searched,
         "blend_seconds": elapsed - searched,
     }

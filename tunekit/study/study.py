@@ -17,7 +17,8 @@ from tunekit.metrics import Metric
 from tunekit.stopping import Median, Stopper
 from tunekit.study.prepared import Prepared, prepare
 from tunekit.study.result import Result
-from tunekit.study.search import Effort, search
+from tunekit.study.search import Effort, Site, search
+from tunekit.study.starting import StartFrom, plans_for
 from tunekit.tracking import Observer
 
 ROOT = Path("mlruns")
@@ -46,6 +47,7 @@ class Study:
         stopper: which running trials are not worth more: `tk.Median()` (the default), `tk.Halving()`,
             `tk.NeverStop()`.
         seed: of the split, the proposals and every fit.
+        start_from: known-good values to try before anything else: see `tk.start_from`.
 
     Raises:
         StudyError: the declaration contradicts itself.
@@ -62,6 +64,7 @@ class Study:
         driver: DriverLike = "optuna:tpe",
         stopper: Stopper | None = None,
         seed: int = 0,
+        start_from: Sequence[StartFrom] = (),
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise StudyError(f"the study's name is {name!r}; expected letters, digits, '-' and '_', such as 'ames'")
@@ -73,50 +76,120 @@ class Study:
         self.driver = find_driver(driver)
         self.stopper = stopper or Median()
         self.seed = seed
+        self.start_from = list(start_from)
         self._check_families()
+        plans_for(self.start_from, [family.name for family in self.families])
 
     def run(
         self,
         *,
         budget: str | float | None = None,
         trials: int | None = None,
+        until: float | None = None,
         workers: int | None = None,
         fresh: bool = False,
         observers: Sequence[Observer] | None = None,
         root: Path | str = ROOT,
         limits: Limits | None = None,
+        keep: int | None = None,
+        disk: str | int | None = None,
+        storage: str | None = None,
+        artifacts: str | None = None,
+        executor: str = "local",
+        ray_address: str | None = None,
     ) -> Result:
         """Search, blend and judge; resumes what is there.
 
         Args:
-            budget: time for everything, such as "10m", "1h30m" or seconds. Ten minutes if there is no `trials` either.
+            budget: time for everything, such as "10m", "1h30m" or seconds. Ten minutes if there is neither `trials` nor
+                `until`.
             trials: end when the study has this many trials, those of earlier runs included.
+            until: end when a trial has this score, or a better one.
             workers: trials at a time; one per core if left out.
             fresh: delete the study's earlier trials first.
             observers: who watches; the console and MLflow if left out.
             root: where the ledger and MLflow's store are.
             limits: time and memory of one trial; if left out, half of the budget (or half an hour) and a worker's share
                 of the free memory.
+            keep: so many of the best trials, and each family's best, keep their models and predictions for the blend;
+                30 if left out.
+            disk: size that these may take, such as "2GB"; a fifth of the free space if left out.
+            storage: address of a PostgreSQL database to keep the ledger in, so that several machines can work on the
+                study; a file under `root` if left out.
+            artifacts: an address that fsspec knows (such as "s3://bucket/folder") for trials' files; under `root` if
+                left out, which several machines must then share.
+            executor: "local", or "ray" to run trials on a Ray cluster.
+            ray_address: of the cluster; if left out the one that Ray finds, or else one on this machine.
 
         Raises:
             TunekitError: the study can't start. What was finished before is kept.
         """
-        effort = Effort.of(budget, trials, workers, limits)
-        root = Path(root)
-        summary = search(self, effort, root, self._observers(observers, root, fresh), fresh=fresh)
-        return Result(self, root, summary)
+        site = Site(Path(root), storage, artifacts, executor, ray_address)
+        effort = Effort.of(
+            site, budget=budget, trials=trials, until=until, workers=workers, limits=limits, keep=keep, disk=disk
+        )
+        summary = search(self, effort, site, self._observers(observers, site.root, fresh), fresh=fresh)
+        return Result(self, site, summary)
 
-    def result(self, root: Path | str = ROOT) -> Result:
+    def work(
+        self,
+        *,
+        storage: str,
+        budget: str | float | None = None,
+        trials: int | None = None,
+        until: float | None = None,
+        workers: int | None = None,
+        observers: Sequence[Observer] | None = None,
+        root: Path | str = ROOT,
+        limits: Limits | None = None,
+        keep: int | None = None,
+        disk: str | int | None = None,
+        artifacts: str | None = None,
+    ) -> None:
+        """Run trials for a study that other machines work on too; whoever calls `run` on it blends and judges.
+
+        Args:
+            storage: see `run`, as all that follows.
+            budget: the same.
+            trials: the same.
+            until: the same.
+            workers: the same.
+            observers: who watches; the console if left out.
+            root: the same.
+            limits: the same.
+            keep: the same.
+            disk: the same.
+            artifacts: the same.
+
+        Raises:
+            TunekitError: the study can't start.
+        """
+        site = Site(Path(root), storage, artifacts)
+        effort = Effort.of(
+            site, budget=budget, trials=trials, until=until, workers=workers, limits=limits, keep=keep, disk=disk
+        )
+        if observers is None:
+            from tunekit.tracking.console import ConsoleObserver
+
+            observers = [ConsoleObserver()]
+        search(self, effort, site, observers, fresh=False, judge=False)
+
+    def result(self, root: Path | str = ROOT, *, storage: str | None = None, artifacts: str | None = None) -> Result:
         """What the ledger holds: the trials so far, and the blend of the last search that ended.
+
+        Args:
+            root: see `run`.
+            storage: see `run`.
+            artifacts: see `run`.
 
         Raises:
             StudyError: the study has not been run.
         """
-        return Result.read(self, Path(root))
+        return Result.read(self, Site(Path(root), storage, artifacts))
 
-    def open_ledger_to_read(self, root: Path) -> Ledger:
+    def open_ledger_to_read(self, site: Site) -> Ledger:
         """The study's ledger, beside a running search or after one."""
-        ledger = Ledger(root, self.name)
+        ledger = site.ledger(self.name)
         ledger.open_to_read()
         return ledger
 

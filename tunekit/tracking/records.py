@@ -111,6 +111,8 @@ def trial_tags(trial: Trial, facts: StudyFacts) -> dict[str, str]:
     }
     if trial.retry_of is not None:
         tags["tunekit.retry_of"] = str(trial.retry_of)
+    if trial.same_as is not None:
+        tags["tunekit.same_as"] = str(trial.same_as)
     if trial.error:
         tags["tunekit.error"] = trial.error[:TAG_LIMIT]
         tags["mlflow.note.content"] = f"**{trial.state}**: {trial.error[:TAG_LIMIT]}"

@@ -34,7 +34,8 @@ class Standings:
     def add(self, trial: Trial) -> None:
         """Count a trial that ended."""
         self.counts[trial.state] += 1
-        if trial.state == State.COMPLETE and trial.score is not None and math.isfinite(trial.score):
+        first = trial.same_as is None  # a repeat has the score of a trial that stands here already
+        if first and trial.state == State.COMPLETE and trial.score is not None and math.isfinite(trial.score):
             self._ranked.append(trial)
             self._ranked.sort(key=self._rank)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,15 +12,18 @@ import numpy.typing as npt
 from tunekit.data.preparation import Preparation
 from tunekit.data.schema import Encoded
 from tunekit.errors import FactoryError, TrialError
-from tunekit.families import Fitted, Fold, NetData, NetFamily, Part
+from tunekit.families import Fitted, Fold, Keras, NetData, NetFamily, Part
 from tunekit.families.base import EpochReport, Predictions, save_facts
 from tunekit.space import HyperParameters, Value
-from tunekit.training.loop import TracedModel, build_optimizer, fit
+from tunekit.training.loop import TracedModel, fit, seed_all
 
 if TYPE_CHECKING:
     import keras
 
 COLUMN_INPUTS = {"numbers", "codes"}
+
+ONE_HOT_LOSSES = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge", "kldivergence"}
+"""Keras' losses that take classes one-hot, by the letters of their names."""
 
 
 @dataclass
@@ -50,7 +51,7 @@ class FittedNet(Fitted):
 
     def predict(self, rows: Encoded) -> Predictions:
         """See `Fitted.predict`."""
-        x = net_inputs(self.model, self.preparation, rows, self.layout)
+        x = net_inputs(self.model, self.preparation.apply(rows, self.layout), self.layout)
         return self.finish(self.traced.predict(x, len(rows)))
 
     def finish(self, raw: npt.NDArray[Any]) -> Predictions:
@@ -63,7 +64,10 @@ class FittedNet(Fitted):
     def save(self, folder: Path) -> None:
         """Write the weights, what is needed to rebuild the net around them, and the preparation."""
         save_facts(folder, "keras", self.layout, {"columns": self.columns})
+        optimizer = getattr(self.model, "optimizer", None)
+        self.model.optimizer = None  # its state is of no use to predict, and takes twice the room
         self.model.save_weights(folder / "model.weights.h5")
+        self.model.optimizer = optimizer
         np.savez(folder / "preparation.npz", allow_pickle=False, **self.preparation.to_arrays())
 
 
@@ -94,28 +98,41 @@ class NetFitter:
             FactoryError: the factory's model does not fit the task.
             TrialError: the loss became NaN.
         """
-        import keras
-
         family = self._family
-        keras.utils.set_random_seed(fold.seed)
+        author = family if isinstance(family, Keras) and family.own_fit else None
+        seed_all(fold.seed, keep_graphs=self._traced is not None)
         data = NetData.of(fold)
         fresh = family.build(hp, data)
         layout = layout_of(fresh)
-        x = net_inputs(fresh, fold.preparation, fold.train.rows, layout)
         if not fresh.built:
-            fresh(_first(x, 2))
+            fresh(_first(net_inputs(fresh, fold.features("train", layout), layout), 2))
         columns = check_outputs(family, fresh, data)
-        batch_size = family.batch_size(hp, data)
         kind = BinaryPairNet if fold.task == "binary" and columns == 2 else FittedNet
-        fitted = kind(
-            self._taken_over(fresh, data, layout), fold.preparation, layout, fold.task == "regression", columns
-        )
-        judge = _judge(fitted, fold, report)
+        # An author's fit may know the fresh model, its layers or its optimizer by other names.
+        traced = TracedModel(fresh) if author else self._taken_over(fresh, data, layout)
+        fitted = kind(traced, fold.preparation, layout, fold.task == "regression", columns)
+        if author:
+            from tunekit.training.hypermodel import fit_by_author
+
+            fit_by_author(author, hp, fitted, fold, report)
+        else:
+            batch_size = family.batch_size(hp, data)
+            hp.settle()
+            self._train(fitted, fold, report, batch_size)
+        return fitted
+
+    def _train(self, fitted: FittedNet, fold: Fold, report: EpochReport, batch_size: int) -> None:
+        import keras
+
+        from tunekit.training.judge import Judge
+
+        family, model = self._family, fitted.model
+        judge = Judge(fitted, fold, report)
         random = np.random.default_rng(fold.seed)
         fit(
             fitted.traced,
-            x,
-            net_target(fold, fold.train),
+            net_inputs(model, fold.features("train", fitted.layout), fitted.layout),
+            net_target(fold, fold.train, fitted.columns if wants_one_hot(model) else None),
             batch_size=batch_size,
             epochs=family.epochs,
             callbacks=[
@@ -129,7 +146,6 @@ class NetFitter:
         )
         fitted.best_epoch = judge.best_epoch
         fitted.stopped = judge.stopped
-        return fitted
 
     def _taken_over(self, fresh: keras.Model, data: NetData, layout: str) -> TracedModel:
         """The traced model with the fresh one's variables, if the factory was told the same for both."""
@@ -167,7 +183,7 @@ def rebuild(
     model = family.build(HyperParameters(lambda dimension: values.get(dimension.name, dimension.default)), data)
     if not model.built:
         model.build((None, data.features))
-    build_optimizer(model)  # its variables are in the file too, and Keras warns if they have no place
+    model.optimizer = None  # its variables may be in the file; Keras would warn if they didn't fit
     model.load_weights(folder / "model.weights.h5")
     return model
 
@@ -180,20 +196,39 @@ def layout_of(model: keras.Model) -> str:
     return "columns" if names <= COLUMN_INPUTS else "flat"
 
 
-def net_inputs(model: keras.Model, preparation: Preparation, rows: Encoded, layout: str) -> Any:
-    """What the model takes for these rows: arrays by input name, or one matrix."""
-    arrays = preparation.apply(rows, layout)
+def net_inputs(model: keras.Model, arrays: dict[str, npt.NDArray[Any]], layout: str) -> Any:
+    """What the model takes of prepared rows: arrays by input name, or one matrix."""
     if layout == "flat":
         return arrays["features"]
     return {tensor.name: arrays[tensor.name] for tensor in model.inputs}
 
 
-def net_target(fold: Fold, part: Part) -> npt.NDArray[Any]:
-    """The target as the losses take it: standardised floats, 0/1 floats (n, 1), or class positions."""
+def net_target(fold: Fold, part: Part, one_hot: int | None = None) -> npt.NDArray[Any]:
+    """The target as the losses take it.
+
+    Args:
+        fold: of the rows.
+        part: the rows.
+        one_hot: columns to give to classes, if there are several; else they are positions.
+
+    Returns:
+        Standardised floats (n, 1); 0/1 floats (n, 1) for two classes; positions (n,); or one-hot floats (n, one_hot).
+    """
     if fold.task == "regression":
         scaled = (part.target - fold.preparation.target_center) / fold.preparation.target_scale
         return scaled.astype(np.float32)[:, None]
+    if one_hot is not None and one_hot > 1:
+        return np.eye(one_hot, dtype=np.float32)[part.target.astype(np.int32)]
     return part.target.astype(np.float32)[:, None] if fold.task == "binary" else part.target.astype(np.int32)
+
+
+def wants_one_hot(model: keras.Model) -> bool:
+    """Whether the model was compiled with a loss that takes classes one-hot, as KerasTuner's own models are."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, (list, tuple, dict)):  # one for each output, and there is one output
+        loss = next(iter(loss.values() if isinstance(loss, dict) else loss), None)
+    names = (loss, getattr(loss, "__name__", None), type(loss).__name__)
+    return any(isinstance(name, str) and name.lower().replace("_", "") in ONE_HOT_LOSSES for name in names)
 
 
 def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> int:
@@ -222,43 +257,6 @@ def _output_shape(model: keras.Model, data: NetData) -> Any:
     return keras.tree.map_structure(lambda tensor: tensor.shape, outputs)
 
 
-def _judge(fitted: FittedNet, fold: Fold, report: EpochReport) -> Any:
-    """The callback that validates after each epoch; it stands before all that read `val_loss`."""
-    import keras
-
-    x = net_inputs(fitted.model, fold.preparation, fold.valid.rows, fitted.layout)
-    y = net_target(fold, fold.valid)
-    weight = None if fold.valid.weight is None else fold.valid.weight.astype(np.float32)
-    deadline = time.monotonic() + fold.seconds
-
-    class Judge(keras.callbacks.Callback):  # type: ignore[misc]
-        """Scores the validation rows with the study's metric and asks whether to go on."""
-
-        best_loss = math.inf
-        best_score = math.nan
-        best_epoch = 0
-        stopped = False
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            outputs = fitted.traced.predict(x, len(y))
-            loss = float(self.model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weight, training=False))
-            _check_finite(logs.get("loss", loss), loss, epoch + 1)
-            predictions = check_predictions(fitted.finish(outputs), fold.task)
-            score = fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
-            logs["val_loss"], logs[fold.metric.name] = loss, score
-            if loss < self.best_loss:
-                self.best_loss, self.best_score, self.best_epoch = loss, score, epoch + 1
-            rate = float(np.asarray(self.model.optimizer.learning_rate))
-            facts = {name: float(value) for name, value in logs.items()} | {"learning_rate": rate}
-            if report(epoch + 1, self.best_score, facts):
-                self.stopped = True
-                self.model.stop_training = True
-            if time.monotonic() > deadline:
-                self.model.stop_training = True
-
-    return Judge()
-
-
 def check_predictions(predictions: Predictions, task: str) -> Predictions:
     """The predictions, if they can be judged.
 
@@ -278,14 +276,6 @@ def check_predictions(predictions: Predictions, task: str) -> Predictions:
             "data.keras_head(x), or a sigmoid or softmax, and a loss without from_logits"
         )
     return predictions
-
-
-def _check_finite(loss: float, val_loss: float, epoch: int) -> None:
-    if not math.isfinite(loss) or not math.isfinite(val_loss):
-        raise TrialError(
-            f"the loss became {loss} (validation: {val_loss}) in epoch {epoch}; expected a finite number: lower the "
-            "learning rate's bounds, clip gradients (clipnorm=1), or check a custom loss for log(0) and division by 0"
-        )
 
 
 def _first(x: Any, rows: int) -> Any:

@@ -1,43 +1,58 @@
-"""One trial in its own process: fits the family fold by fold, and leaves predictions and models on disk.
+"""One trial as a job: fits the family fold by fold, and leaves predictions and models on disk.
 
-It decides nothing. Values, and whether another epoch or fold is worth it, come from the conductor over the channel:
+It decides nothing. Values, and whether more is worth it, come from the conductor over the channel:
 
 =====================================================  ========================
 message to the conductor                               answer
 =====================================================  ========================
 ("suggest", Dimension)                                 the value
-("epoch", fold, epoch, best score so far, logs)        True to stop; none after fold 0
+("settled",)                                           True to go on: all values are known, the work begins
+("epochs", [(fold, epoch, best score, logs)], asks)    True to stop, if it asks
 ("fold", fold, score, best epoch, seconds so far)      True to go on
 ("done", seconds, peak memory in bytes)
 ("stopped", seconds, peak memory)                      (after an answer that said so)
 ("failed", reason)
 =====================================================  ========================
+
+Epochs are told about once a second, and where the answer is needed: asking after each one would cost more than many an
+epoch takes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
-import sys
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tunekit.data.store import Store
 from tunekit.errors import TunekitError
+from tunekit.executors import Place
 from tunekit.families import Family, Fitted, Fold, NetFamily, Part
 from tunekit.metrics import Metric
 from tunekit.space import Dimension, HyperParameters, Value
 from tunekit.training.nets import NetFitter, check_predictions
 from tunekit.trial import derive_seed
 
+HOME = str(Path(__file__).parents[1])
+"""The folder of this package."""
+
 SHARE_TO_FIT = 0.8
 """Of a trial's time limit: a net that is still learning then ends with its best epoch instead of being killed."""
+
+SAY_EVERY = 1.0
+"""Seconds between words about epochs that need no answer."""
+
+MOST_REMEMBERED = 256 * 2**20
+"""Bytes of rows, over all folds, up to which what is made of them is kept for the next trial in the same process."""
 
 
 @dataclass(frozen=True)
@@ -45,54 +60,97 @@ class TrialTask:
     """What a trial's process is told.
 
     Args:
-        store: the study's rows.
         family: fitted.
         metric: judged by.
         seed: of the trial; each fold's is derived from it.
         threads: to be used by the fit.
-        folder: of the trial; gets a folder "fold<k>" each.
         seconds: its limit; each fold's fit is asked to end in its share of it.
+        rungs: epochs of the first fold after which to ask whether to go on.
     """
 
-    store: Store
     family: Family
     metric: Metric
     seed: int
     threads: int
-    folder: Path
     seconds: float | None = None
-
-    @property
-    def fold_seconds(self) -> float:
-        """A fold's share of the limit, with some left over for building, predicting and saving."""
-        return math.inf if self.seconds is None else SHARE_TO_FIT * self.seconds / self.store.facts["folds"]
+    rungs: frozenset[int] = frozenset()
 
 
 class _Stopped(Exception):
-    """Leaves the loop over folds; caught in this file."""
+    """Leaves the trial where the conductor said so; caught in this file."""
 
 
-def run_trial(channel: Connection, task: TrialTask) -> None:
-    """Run one trial to its end, and say how it ended."""
+@dataclass
+class _Line:
+    """The line to the conductor; it knows how long the trial waited for answers.
+
+    Args:
+        channel: to the conductor.
+        rungs: epochs of the first fold that need an answer.
+        waited: seconds so far.
+    """
+
+    channel: Connection
+    rungs: frozenset[int]
+    waited: float = 0.0
+    _epochs: list[tuple[int, int, float, dict[str, float]]] = field(default_factory=list)
+    _told: float = field(default_factory=time.monotonic)
+
+    def tell(self, *message: Any) -> None:
+        """Say something, after what is still to be said about epochs."""
+        self._tell_epochs()
+        self.channel.send(message)
+
+    def ask(self, *message: Any) -> Any:
+        """Say something and wait for the answer."""
+        self.tell(*message)
+        return self._answer()
+
+    def epoch(self, fold: int, epoch: int, best: float, logs: dict[str, float]) -> bool:
+        """Report an epoch; whether to stop."""
+        self._epochs.append((fold, epoch, best, logs))
+        asks = fold == 0 and epoch in self.rungs
+        if asks or time.monotonic() - self._told > SAY_EVERY:
+            self._tell_epochs(asks=asks)
+        return bool(self._answer()) if asks else False
+
+    def _tell_epochs(self, *, asks: bool = False) -> None:
+        if self._epochs:
+            self.channel.send(("epochs", self._epochs, asks))
+        self._epochs, self._told = [], time.monotonic()
+
+    def _answer(self) -> Any:
+        begun = time.monotonic()
+        answer = self.channel.recv()
+        self.waited += time.monotonic() - begun
+        return answer
+
+
+def run_trial(place: Place, task: TrialTask) -> bool:
+    """Run one trial to its end, and say how it ended; whether the process may run another."""
+    line = _Line(place.channel, task.rungs)
+    _forget_peak()
+    begun = time.monotonic()
+
+    def used() -> tuple[float, int]:
+        return time.monotonic() - begun - line.waited, _peak_memory()
+
     try:
         if task.family.needs_tensorflow:
-            _limit_tensorflow(task.threads)
-        seconds = _run_folds(channel, task)
-        channel.send(("done", seconds, _peak_memory()))
-    except _Stopped as stopped:
-        channel.send(("stopped", stopped.args[0], _peak_memory()))
-    except MemoryError:
-        channel.send(("failed", f"out of memory at {_peak_memory() / 2**30:.1f} GiB: {_where()}"))
-        traceback.print_exc()
-    except TunekitError as error:
-        channel.send(("failed", str(error)))
-        traceback.print_exc()
+            _make_new(task.threads)
+        _run_folds(line, place, task, begun)
+        line.tell("done", *used())
+        return True
+    except _Stopped:
+        line.tell("stopped", *used())
+        return True
     except Exception as error:
-        channel.send(("failed", f"{type(error).__name__}: {_first_lines(error)}{_where()}"))
         traceback.print_exc()
+        line.tell("failed", _reason(error))
+        return False
 
 
-def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int) -> Fold:
+def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int, seconds: float = math.inf) -> Fold:
     """A fold's rows from the store."""
     facts = store.facts
     target, weight, moments = store.array("target"), store.optional("weight"), store.optional("time")
@@ -111,68 +169,121 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         valid=part(valid),
         seed=seed,
         threads=threads,
+        seconds=seconds,
         last=None if moments is None else int(np.argmax(moments[train])),
+        memo=_memo(store, number),
     )
 
 
-def _run_folds(channel: Connection, task: TrialTask) -> float:
-    seconds = 0.0
-    values: dict[str, Value] = {}
+_memos: dict[tuple[Path, int], dict[str, Any]] = {}
+
+
+def _memo(store: Store, number: int) -> dict[str, Any]:
+    """What earlier trials in this process have made of the fold's rows; nothing where that would fill the memory."""
+    if store.rows.nbytes * store.facts["folds"] > MOST_REMEMBERED:
+        return {}
+    return _memos.setdefault((store.folder, number), {})
+
+
+def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None:
+    store = Store(place.data)
+    folds = store.facts["folds"]
+    deadline = math.inf if task.seconds is None else begun + SHARE_TO_FIT * task.seconds
     fitter = NetFitter(task.family) if isinstance(task.family, NetFamily) else task.family
-    for number in range(task.store.facts["folds"]):
-        begun = time.monotonic()
-        fold = load_fold(task.store, number, task.metric, derive_seed(task.seed, number), task.threads)
-        fold = replace(fold, seconds=task.fold_seconds)
-        hp = HyperParameters(partial(_ask, channel) if number == 0 else partial(_again, values))
-        fitted = _fit(channel, fitter, hp, fold)
+    values: dict[str, Value] = {}
+    for number in range(folds):
+        seconds = max(0.0, deadline - time.monotonic()) / (folds - number)
+        fold = load_fold(store, number, task.metric, derive_seed(task.seed, number), task.threads, seconds)
+        hp = _asking(line) if number == 0 else HyperParameters(partial(_again, values))
+        fitted = _fit(line, fitter, hp, fold)
         values = hp.values
         if fitted.stopped:
-            raise _Stopped(seconds + time.monotonic() - begun)
-        score = _judge_and_save(fitted, fold, task)
-        seconds += time.monotonic() - begun
-        channel.send(("fold", number, score, fitted.best_epoch, seconds))
-        if not channel.recv():
-            raise _Stopped(seconds)
-    return seconds
+            raise _Stopped
+        score = _judge_and_save(fitted, fold, place.folder, store)
+        seconds = time.monotonic() - begun - line.waited
+        if not line.ask("fold", number, score, fitted.best_epoch, seconds):
+            raise _Stopped
 
 
-def _ask(channel: Connection, dimension: Dimension) -> Value:
-    channel.send(("suggest", dimension))
-    value: Value = channel.recv()
-    return value
+def _asking(line: _Line) -> HyperParameters:
+    """Hyperparameters that the conductor answers for."""
+
+    def settled() -> None:
+        if not line.ask("settled"):
+            raise _Stopped
+
+    def suggest(dimension: Dimension) -> Value:
+        value: Value = line.ask("suggest", dimension)
+        return value
+
+    return HyperParameters(suggest, settled)
 
 
 def _again(values: dict[str, Value], dimension: Dimension) -> Value:
     return values[dimension.name]
 
 
-def _fit(channel: Connection, fitter: Family | NetFitter, hp: HyperParameters, fold: Fold) -> Fitted:
+def _fit(line: _Line, fitter: Family | NetFitter, hp: HyperParameters, fold: Fold) -> Fitted:
     def report(epoch: int, best: float, logs: dict[str, float]) -> bool:
-        channel.send(("epoch", fold.number, epoch, best, logs))
-        return bool(channel.recv()) if fold.number == 0 else False
+        return line.epoch(fold.number, epoch, best, logs)
 
     return fitter.fit(hp, fold, report)
 
 
-def _judge_and_save(fitted: Fitted, fold: Fold, task: TrialTask) -> float:
+def _judge_and_save(fitted: Fitted, fold: Fold, trial_folder: Path, store: Store) -> float:
     predictions = check_predictions(fitted.predict(fold.valid.rows), fold.task)
-    unlabelled = check_predictions(fitted.predict(task.store.unlabelled), fold.task)
-    folder = task.folder / f"fold{fold.number}"
+    unlabelled = check_predictions(fitted.predict(store.unlabelled), fold.task)
+    folder = trial_folder / f"fold{fold.number}"
     folder.mkdir(parents=True, exist_ok=True)
     fitted.save(folder)
     np.savez(folder / "predictions.npz", valid=predictions, unlabelled=unlabelled)
     return fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
 
 
-def _limit_tensorflow(threads: int) -> None:
+_usual: dict[str, Any] = {}
+"""Keras's settings in this process before the first trial; empty until then."""
+
+
+def _make_new(threads: int) -> None:
+    """Give TensorFlow its threads, and undo what an earlier trial's factory may have set for the whole process."""
+    import keras
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    names = ("floatx", "epsilon", "image_data_format", "dtype_policy")
+    if not _usual:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        _usual.update({name: getattr(keras.config, name)() for name in names})
+        return
+    keras.utils.clear_session(free_memory=True)
+    for name in names:
+        getattr(keras.config, f"set_{name}")(_usual[name])
+    tf.config.run_functions_eagerly(False)
+
+
+def _forget_peak() -> None:
+    """Count peak memory from here on; where the system can't, it is counted from the process's start."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_memory() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _reason(error: Exception) -> str:
+    """Why a trial failed, in words."""
+    if isinstance(error, TunekitError):
+        return str(error)
+    told = _first_lines(error)
+    if isinstance(error, MemoryError):
+        return f"out of memory at {_peak_memory() / 2**30:.1f} GiB{': ' if told else ''}{told}{_where(error)}"
+    return f"{type(error).__name__}: {told}{_where(error)}"
 
 
 def _first_lines(error: Exception, most: int = 400) -> str:
@@ -180,9 +291,9 @@ def _first_lines(error: Exception, most: int = 400) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
-def _where() -> str:
-    """The line of the user's code, or of the last frame, that raised the current exception."""
-    frames = traceback.extract_tb(sys.exc_info()[2])
-    own = [frame for frame in frames if "site-packages" not in frame.filename and "tunekit" not in frame.filename]
+def _where(error: Exception) -> str:
+    """The line of the user's code, or of the last frame, that raised an exception."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if "site-packages" not in one.filename and not one.filename.startswith(HOME)]
     frame = (own or list(frames))[-1]
     return f" (in {frame.name}, {Path(frame.filename).name} line {frame.lineno})"

@@ -1,0 +1,290 @@
+"""When a search is over: a score that is good enough, a number of trials, and a budget that holds."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from folds import table  # type: ignore[import-not-found]
+from searches import LONG, Listener, houses, write_study  # type: ignore[import-not-found]
+
+from tunekit.data import KFold, StratifiedKFold
+from tunekit.drivers import ProposalSampler, Random
+from tunekit.executors import Child, Ended, Executor, Job, Limits
+from tunekit.families import Family, Linear, XGBoost
+from tunekit.families.boosting import MOST_ROUNDS
+from tunekit.ledger import Ledger
+from tunekit.metrics import find_metric
+from tunekit.space import Dimension
+from tunekit.stopping import NeverStop
+from tunekit.study import load_study
+from tunekit.study.conductor import Conductor
+from tunekit.study.goal import Clock, Goal
+from tunekit.study.keeping import Keeping
+from tunekit.study.prepared import prepare
+from tunekit.study.search import Effort, Site
+from tunekit.tracking import Observers
+from tunekit.trial import State, Trial
+
+# What a goal is
+
+
+def goal(metric: str = "rmse", **more: Any) -> Goal:
+    task = "binary" if metric == "roc_auc" else "regression"
+    return Goal(Clock(None, 0.0), find_metric(metric, task, 1), **more)
+
+
+def trial(score: float | None, state: State = State.COMPLETE) -> Trial:
+    return Trial(0, "net", 0, seed=1, state=state, score=score)
+
+
+@pytest.mark.parametrize(
+    ("metric", "wanted", "scores", "reached"),
+    [
+        ("rmse", 2.0, [], False),
+        ("rmse", 2.0, [3.0, 2.5], False),
+        ("rmse", 2.0, [3.0, 2.0], True),
+        ("rmse", 2.0, [1.0, 3.0], True),
+        ("roc_auc", 0.75, [0.5, 0.625], False),
+        ("roc_auc", 0.75, [0.75], True),
+        ("roc_auc", 0.75, [0.875, 0.5], True),
+    ],
+)
+def test_a_score_that_is_good_enough_or_better(metric, wanted, scores, reached) -> None:
+    assert goal(metric, score=wanted).reached([trial(score) for score in scores]) is reached
+
+
+def test_only_a_trial_that_is_complete_reaches_it() -> None:
+    ended = [trial(1.0, state) for state in (State.STOPPED, State.FAILED, State.INTERRUPTED)]
+    assert not goal(score=2.0).reached([*ended, trial(None)])
+    assert not goal().reached([trial(1.0)])  # there is no score to reach
+
+
+def test_a_clock_keeps_its_reserve_and_never_goes_below_nothing() -> None:
+    begun = time.monotonic()
+    assert Clock(None, 5.0, begun).left is None
+    left = Clock(1000.0, 5.0, begun).left
+    assert left is not None
+    assert 900.0 < left <= 995.0  # but for what this test takes
+    assert Clock(10.0, 5.0, begun - 7.0).left == 0.0
+
+
+def test_what_is_left_out_of_an_effort() -> None:
+    site = Site(Path("mlruns"))
+    assert Effort.of(site).budget == 600.0
+    assert Effort.of(site, until=0.5).budget is None
+    assert Effort.of(site, trials=5).budget is None
+    assert Effort.of(site, until=0.5, budget="2m").budget == 120.0
+    assert Effort.of(site, budget="1h").limits.seconds == 1800.0  # half of it for one trial
+
+
+# What a conductor makes of it, with trials that end at once
+
+
+class Scripted(Executor):
+    """Each job ends at once, with the next of these scores for both of its folds.
+
+    Args:
+        scores: to come; a trial that finds none left goes on for ever.
+        workers: at a time.
+    """
+
+    def __init__(self, scores: list[float], workers: int = 1) -> None:
+        self.tasks: list[Any] = []
+        self._scores = deque(scores)
+        self._workers = workers
+        self._words: list[tuple[Child, Any]] = []
+
+    @property
+    def workers(self) -> int:
+        return self._workers
+
+    def ready(self, *, heavy: bool) -> bool:
+        return True
+
+    def start(self, job: Job) -> Child:
+        self.tasks.append(job.arguments[0])
+        child = Silent()
+        if self._scores:
+            score = self._scores.popleft()
+            said: list[Any] = [("suggest", Dimension("level", "float", 0.5, 0.0, 1.0)), ("settled",)]
+            said += [("fold", fold, score, None, 0.5) for fold in (0, 1)]
+            self._words += [(child, word) for word in (*said, ("done", 0.5, 1000), Ended())]
+        return child
+
+    def listen(self, timeout: float) -> list[tuple[Child, Any]]:
+        words, self._words = self._words, []
+        return words
+
+    def close(self) -> None: ...
+
+
+class Silent(Child):
+    def send(self, word: Any) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+Conduct = Callable[..., list[Trial]]
+
+
+@pytest.fixture
+def conduct(tmp_path) -> Iterator[Conduct]:
+    """Run a conductor to its end; gives the trials."""
+    ledger = Ledger(tmp_path, "small")
+
+    def conduct(
+        executor: Executor,
+        *,
+        metric: str = "rmse",
+        families: tuple[Family, ...] = (Linear(), XGBoost()),
+        budget: float | None = None,
+        limits: Limits = Limits(),  # noqa: B008
+        **ends: Any,
+    ) -> list[Trial]:
+        task = "binary" if metric == "roc_auc" else "regression"
+        split = StratifiedKFold(2) if task == "binary" else KFold(2)
+        prepared = prepare(table(task).load(), split, metric, seed=0)
+        ledger.open({"direction": prepared.metric.direction}, seed=3)
+        for family in families:
+            ledger.add_family(family.name, ProposalSampler(Random(), 3, family.name), NeverStop(), [{"defaults": True}])
+        conductor = Conductor(
+            prepared,
+            families,
+            NeverStop(),
+            ledger,
+            Observers([]),
+            goal=Goal(Clock(budget, 0.0), prepared.metric, **ends),
+            threads=1,
+            limits=limits,
+            keeping=Keeping(ledger, prepared, 30, None),
+        )
+        conductor.run(executor)
+        return conductor.trials
+
+    yield conduct
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "wanted"), [("rmse", [9.0, 8.0, 5.0, 1.0], 6.0), ("roc_auc", [0.5, 0.625, 0.75, 1.0], 0.75)]
+)
+def test_a_search_ends_with_the_first_score_that_is_good_enough(conduct, metric, scores, wanted) -> None:
+    trials = conduct(Scripted(scores), metric=metric, score=wanted)
+    assert [one.score for one in trials] == scores[:3]
+
+
+def test_what_runs_beside_it_is_interrupted(conduct) -> None:
+    trials = conduct(Scripted([9.0, 8.0, 5.0], workers=2), score=6.0)
+    assert [one.score for one in trials if one.state is State.COMPLETE] == [9.0, 8.0, 5.0]
+    assert [one.error for one in trials if one.state is not State.COMPLETE] == [
+        "interrupted at the end of the search; it is run again with the same values"
+    ]
+
+
+def test_a_number_of_trials_ends_it_first(conduct) -> None:
+    assert len(conduct(Scripted([9.0] * 9), score=6.0, trials=4)) == 4
+
+
+def test_a_score_ends_it_before_a_number_of_trials(conduct) -> None:
+    assert len(conduct(Scripted([9.0, 5.0, 9.0, 9.0]), score=6.0, trials=4)) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_exactly_so_many_trials_are_run(conduct, workers) -> None:
+    trials = conduct(Scripted([9.0] * 20, workers), trials=7)
+    assert [one.number for one in trials] == list(range(7))
+    assert {one.state for one in trials} == {State.COMPLETE}
+
+
+def test_a_family_that_is_not_known_gets_what_is_left_of_the_budget(conduct) -> None:
+    executor = Scripted([9.0] * 4)
+    conduct(executor, budget=1000.0, limits=Limits(seconds=5000.0), trials=4)
+    first, second, *others = [task.seconds for task in executor.tasks]
+    # The defaults of both families; but for what this test took.
+    assert 900.0 < second <= first <= 1000.0
+    assert others == [5000.0, 5000.0]
+
+
+def test_a_trial_gets_no_more_than_its_limit(conduct) -> None:
+    executor = Scripted([9.0] * 2)
+    conduct(executor, budget=1000.0, limits=Limits(seconds=50.0), trials=2)
+    assert [task.seconds for task in executor.tasks] == [50.0, 50.0]
+
+
+def test_without_budget_and_limit_a_trial_has_all_the_time(conduct) -> None:
+    executor = Scripted([9.0] * 2)
+    conduct(executor, trials=2)
+    assert [task.seconds for task in executor.tasks] == [None, None]
+
+
+def test_a_spent_budget_interrupts_what_runs(conduct) -> None:
+    begun = time.monotonic()
+    trials = conduct(Scripted([9.0], workers=2), budget=1.0)
+    assert time.monotonic() - begun < LONG  # else it hangs
+    assert [one.state for one in trials] == [State.COMPLETE, State.INTERRUPTED, State.INTERRUPTED]
+
+
+# Whole searches
+
+
+def run(folder: Path, data: pd.DataFrame, target: str, families: str, *, code: str = "", **goal: Any) -> dict[str, Any]:
+    data.to_csv(folder / "train.csv", index=False)
+    source = f'tk.Table(HERE / "train.csv", target="{target}")'
+    study = load_study(write_study(folder, source, families, code=code, options="split=tk.KFold(2)"))
+    return dict(study.run(root=folder / "mlruns", observers=[Listener()], **goal).summary)
+
+
+def test_a_search_ends_where_a_linear_model_is_good_enough(tmp_path) -> None:
+    families = "tk.Baseline(), tk.Linear(), tk.XGBoost()"
+    goal: dict[str, Any] = {"until": 60_000.0, "workers": 1}  # dollars; a constant is wrong by some 80,000
+    summary = run(tmp_path, houses(200), "Sale_Price", families, **goal)
+    assert [one["family"] for one in summary["trials"]] == ["baseline", "linear"]
+    assert summary["ensemble"]["members"]
+    # It is reached already when the search is run again.
+    assert run(tmp_path, houses(200), "Sale_Price", families, **goal)["trials"] == summary["trials"]
+
+
+def smooth(rows: int, columns: int) -> pd.DataFrame:
+    """A table on which more rounds of boosting help for long: a sum of many columns."""
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(rows, columns)), columns=[f"x{number}" for number in range(columns)])
+    return table.assign(y=table.sum(axis=1) + 0.01 * random.normal(size=rows))
+
+
+@pytest.mark.slow  # the whole of its budget
+def test_boosting_that_would_outlast_the_budget_ends_within_it_with_what_it_has_learnt(tmp_path) -> None:
+    budget = 20.0
+    summary = run(tmp_path, smooth(20_000, 40), "y", "tk.XGBoost()", budget=budget, workers=1)
+    first = load_study(tmp_path / "study.py").open_ledger_to_read(Site(tmp_path / "mlruns"))
+    try:
+        rounds = first.trials()[0].best_epochs
+    finally:
+        first.close()
+    done = summary["trials"][0]
+    assert (done["state"], len(done["fold_scores"])) == ("complete", 2)
+    assert (
+        done["seconds"] / sum(rounds) * len(rounds) * MOST_ROUNDS > budget
+    )  # at this pace it would have been too much
+    assert all(0 < number < MOST_ROUNDS for number in rounds)
+    assert summary["ensemble"]["members"]
+    assert summary["overhead"]["search_seconds"] <= budget
+    assert summary["overhead"]["blend_seconds"] < LONG  # else it hangs
+
+
+PATIENT = """
+patient = tk.MLP()
+patient.epochs = patient.patience = 10**6
+"""
+
+
+@pytest.mark.slow  # the whole of its budget
+def test_a_net_that_would_outlast_the_budget_ends_within_it_with_its_best_epoch(tmp_path) -> None:
+    summary = run(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), patient", code=PATIENT, budget=45.0, workers=1)
+    nets = [one for one in summary["trials"] if one["family"] == "mlp"]
+    assert (nets[0]["state"], len(nets[0]["fold_scores"])) == ("complete", 2)
+    assert summary["overhead"]["search_seconds"] <= 45.0
