@@ -1,5 +1,6 @@
 """A PostgreSQL server of our own for tests and benchmarks, if its programs are on this machine."""
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -10,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
-
-import psycopg
 
 PASSWORD = "pass/word:with@odd{characters}%"
 """Of the server's owner."""
@@ -33,6 +32,8 @@ class Server:
 
     def __init__(self, folder: Path, *, fsync: bool) -> None:
         self.folder = folder
+        if importlib.util.find_spec("psycopg") is None:
+            raise CannotStart('psycopg is not installed; pip install "tunekit[postgres]"')
         programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
         found = shutil.which("initdb")
         if not programs and found is None:
@@ -63,6 +64,8 @@ class Server:
 
     def new_database(self) -> str:
         """The address of a database that is empty."""
+        import psycopg
+
         name = f"test_{uuid.uuid4().hex[:12]}"
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())

@@ -460,7 +460,7 @@ def test_values_are_written_when_all_are_known_and_then_as_they_come(tmp_path: P
 # Killed while it recovers, and at random.
 
 
-@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("committed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_killed_while_it_recovers_it_recovers_the_next_time(committed, tmp_path: Path, monkeypatch) -> None:
     for nth in itertools.count(1):
         root = tmp_path / str(nth)

@@ -1,5 +1,6 @@
 """The files of trials: kept where every machine reaches them, fetched, let go of."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from ledgers import end, open_ledger, start  # type: ignore[import-not-found]
 from tunekit.errors import StudyError
 from tunekit.ledger import Ledger
 from tunekit.trial import State, Trial
+
+fsspec = pytest.importorskip("fsspec")
 
 
 def write_files(ledger: Ledger, trial: Trial) -> dict[str, str]:
@@ -36,8 +39,6 @@ def ended(ledger: Ledger, state: State = State.COMPLETE) -> Trial:
 def artifacts(request, tmp_path: Path) -> Any:
     """Where trials are kept."""
     if request.param == "memory":
-        import fsspec
-
         yield "memory://bucket/tunekit"
         fsspec.filesystem("memory").store.clear()
     else:
@@ -62,9 +63,8 @@ def test_what_a_trial_left_is_there_until_it_is_let_go_of(artifacts, tmp_path: P
     assert not ledger.trial_folder(other).exists()
     ledger.close()
     if artifacts is not None:
-        import fsspec
-
-        assert not fsspec.core.url_to_fs(f"{artifacts}/houses/trials")[0].find(f"{artifacts}/houses")
+        left = fsspec.core.url_to_fs(artifacts)[0].find(f"{artifacts}/houses")
+        assert [Path(name).name for name in left] == ["ledger.token"]
 
 
 def test_another_machine_fetches_what_it_lacks(tmp_path: Path) -> None:
@@ -141,13 +141,19 @@ def test_a_trial_is_told_after_its_files_are_kept_and_its_record_comes_last(tmp_
 
 def test_a_trial_whose_files_cannot_be_kept_fails_and_the_search_goes_on(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("tunekit.ledger.files.time.sleep", lambda seconds: None)
-    ledger = open_ledger(tmp_path, where={"artifacts": f"file://{tmp_path / 'kept'}"})
+    where = {"artifacts": f"file://{tmp_path / 'kept'}"}
+    ledger = open_ledger(tmp_path, where=where)
+    shutil.rmtree(tmp_path / "kept")
     (tmp_path / "kept").write_text("a file where the folder is to be")
     trial = ended(ledger)
     assert trial.state is State.FAILED
     assert "fold0/deep/weights can't be copied to the artifacts (file://...)" in str(trial.error)
-    assert ledger.trials() == [trial]
+    assert ended(ledger, State.INTERRUPTED).state is State.INTERRUPTED, "it is run again; nobody needs its files"
+    assert ledger.planned("net") == 2
+    assert [one.state for one in ledger.trials()] == [State.FAILED, State.INTERRUPTED]
     ledger.close()
+    with pytest.raises(StudyError, match="can't be copied to the artifacts"):
+        open_ledger(tmp_path, where=where)
 
 
 @pytest.mark.parametrize(

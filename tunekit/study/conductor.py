@@ -194,7 +194,10 @@ class Conductor:
         """Where several conductors work on the study: be seen, take over from the dead, learn what others found."""
         if not self._ledger.shared:
             return
-        self._ledger.beat([flight.running for flight in self._flights])
+        for lost in self._ledger.beat([flight.running for flight in self._flights]):
+            flight = next(one for one in self._flights if one.running is lost)
+            flight.child.kill()
+            self._end(flight, State.INTERRUPTED, "taken over by another machine, to which this one seemed dead")
         self._ledger.adopt_stale()
         for trial in self._ledger.refresh():
             self._count(trial)

@@ -45,9 +45,10 @@ def fit_by_author(family: Keras, hp: HyperParameters, fitted: FittedNet, fold: F
     more = {"validation_data": _rows(fitted, fold, "valid")} | ({"sample_weight": weight[0]} if weight else {})
     told = {name: family.told[name] for name in ("epochs", "batch_size") if family.told[name] is not None}
     needed = _needed(author, family)
-    stopping = [] if family.told["patience"] is None and needed.keys() <= told.keys() else [early_stopping(family)]
-    more["callbacks"] = [judge, *stopping, *family.callbacks()]
-    with _serving(judge, family, fitted, fold):
+    ends_early = family.told["patience"] is not None or "epochs" in needed.keys() - told.keys()
+    more["callbacks"] = [judge, *([early_stopping(family)] if ends_early else []), *family.callbacks()]
+    may_be_told = "epochs" in _accepted(author, {"epochs": None})
+    with _serving(judge, family, fitted, fold, may_be_told=may_be_told):
         try:
             author(hp, fitted.model, x, y, **_accepted(author, needed | told | more))
             judge.begin()
@@ -73,14 +74,11 @@ class AuthorsJudge(Judge):
         fold: see `Judge`.
         report: see `Judge`.
         hp: settled when the training begins.
-
-    Attributes:
-        served: whether a `model.fit` runs that will look at `stop_training`.
     """
 
     def __init__(self, fitted: FittedNet, fold: Fold, report: EpochReport, hp: HyperParameters) -> None:
         super().__init__(fitted, fold, report)
-        self.served = False
+        self._served = False
         self._given = self._attached = fitted.model
         self._compiled: Any = None
         self._hp = hp
@@ -103,6 +101,16 @@ class AuthorsJudge(Judge):
             except Exception as error:
                 raise Enough from error
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While a `model.fit` runs, which will look at `stop_training`."""
+        self.begin()
+        self._served = True
+        try:
+            yield
+        finally:
+            self._served = False
+
     def set_model(self, model: keras.Model) -> None:
         """Judge this model: the given one or another of its shape, such as a clone. Others are let be."""
         super().set_model(model)
@@ -116,7 +124,7 @@ class AuthorsJudge(Judge):
         if self._foreign:
             return
         self.begin()
-        if self.late and self.epochs and not self.served:
+        if self.late and self.epochs and not self._served:
             raise Enough  # a loop of the author's own
         self._trace_now()
         super().on_epoch_end(epoch, logs)
@@ -155,30 +163,29 @@ def _rows(fitted: FittedNet, fold: Fold, part: str) -> tuple[Any, ...]:
 
 
 @contextmanager
-def _serving(judge: AuthorsJudge, family: Keras, fitted: FittedNet, fold: Fold) -> Iterator[None]:
-    """Put a `ServedFit` in the place of `model.fit`, unless the model brings its own."""
+def _serving(judge: AuthorsJudge, family: Keras, fitted: FittedNet, fold: Fold, *, may_be_told: bool) -> Iterator[None]:
+    """Put a `ServedFit` in the place of `model.fit`, unless the model brings its own.
+
+    Args:
+        judge: of the fit.
+        family: whose fit it is.
+        fitted: the net.
+        fold: its rows.
+        may_be_told: whether a call without `epochs` may be one that hands on what a search was told.
+    """
     model = fitted.model
     if type(model).fit is not keras.Model.fit:
         yield
         return
     given = net_inputs(model, fold.features("train", fitted.layout), fitted.layout)
 
-    @contextmanager
-    def running() -> Iterator[None]:
-        judge.begin()
-        judge.served = True
-        try:
-            yield
-        finally:
-            judge.served = False
-
     def fill(call: dict[str, Any]) -> None:
-        if "epochs" not in call and judge in call["callbacks"]:
+        if "epochs" not in call and may_be_told and judge in call["callbacks"]:
             call["epochs"] = family.epochs
             if family.told["patience"] is None:
                 call["callbacks"].append(early_stopping(family))
 
-    model.fit = ServedFit(model, running, fill, given, family.name, fold.seed)
+    model.fit = ServedFit(model, judge.running, fill, given, family.name, fold.seed)
     try:
         yield
     finally:
