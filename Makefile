@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-slow test-cluster test-all format demo clean
+.PHONY: help install lint test test-slow test-all format demo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -33,13 +33,10 @@ lint: install  ## check style and types
 	$(BIN)/mypy
 
 test: lint  ## check style and types, run the tests and the docstring examples
-	$(PYTEST) -m "not slow and not cluster"
+	$(PYTEST) -m "not slow"
 
 test-slow: install  ## run the slow tests: whole searches, kills and resumes
-	$(PYTEST) -m "slow and not cluster"
-
-test-cluster: install  ## run the tests that kill parts of real Ray clusters
-	$(PYTEST) -m cluster
+	$(PYTEST) -m "slow"
 
 test-all: test test-slow  ## run everything
 

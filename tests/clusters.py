@@ -70,7 +70,8 @@ def cluster(*cpus: int) -> Iterator[Cluster]:
             if not told:
                 process.wait()
                 printed.seek(0)
-                pytest.skip(f"a Ray cluster can't be started here: {printed.read().strip()[-300:]}")
+                words = f"exit code {process.returncode}: {printed.read().strip()[-300:]}"
+                pytest.skip(f"a Ray cluster can't be started here; {words}")
             facts = json.loads(told)
             yield Cluster(
                 facts["address"], psutil.Process(facts["gcs"]), [psutil.Process(pid) for pid in facts["raylets"]]

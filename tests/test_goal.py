@@ -259,7 +259,7 @@ def smooth(rows: int, columns: int) -> pd.DataFrame:
 @pytest.mark.slow  # the whole of its budget
 def test_boosting_that_would_outlast_the_budget_ends_within_it_with_what_it_has_learnt(tmp_path) -> None:
     budget = 20.0
-    summary = run(tmp_path, smooth(20_000, 40), "y", "tk.XGBoost()", budget=budget, workers=1)
+    summary = run(tmp_path, smooth(60_000, 40), "y", "tk.XGBoost()", budget=budget, workers=1)
     first = load_study(tmp_path / "study.py").open_ledger_to_read(Site(tmp_path / "mlruns"))
     try:
         rounds = first.trials()[0].best_epochs

@@ -415,7 +415,7 @@ def test_a_killed_process_costs_its_job_and_a_killed_actor_all_of_its(two, execu
 
 
 @needs_ray
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_without_an_address_it_starts_a_cluster_that_only_this_machine_sees(rows, tmp_path, monkeypatch) -> None:
     before = node_folders()
     with tempfile.TemporaryDirectory(prefix="tk-ray-") as folder:
@@ -432,7 +432,9 @@ def test_without_an_address_it_starts_a_cluster_that_only_this_machine_sees(rows
             listen(made, child)
             made._bridge._process.kill()  # as Ray does with a driver that misses the head
             assert listen(made, child) == Ended("the Ray cluster was lost", lost=True)
-            wait_until(lambda: not any(map(alive, mine)), "the cluster ended with its driver")
+            # but for Ray's agents, which miss their raylet after a minute
+            rest = [one for one in mine if alive(one) and not one.name().endswith("Agent")]
+            wait_until(lambda: not any(map(alive, rest)), "the cluster ended with its driver")
             wait_ready(made, 3)  # on another cluster
             child = start_job(made, tmp_path, sum_of_rows, 1.0)
             assert listen(made, child) == 499500.0
@@ -544,7 +546,7 @@ def test_a_search_finds_what_it_finds_without_a_cluster(eight, tmp_path) -> None
 
 
 @needs_ray
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_a_net_is_fitted_on_a_node(eight, tmp_path) -> None:
     path = study(tmp_path, "tk.Keras(net, epochs=3)", NET)
     result = load_study(path).run(
@@ -555,7 +557,7 @@ def test_a_net_is_fitted_on_a_node(eight, tmp_path) -> None:
 
 
 @needs_ray
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_when_the_conductor_is_killed_nothing_stays_and_nothing_is_lost(eight, tmp_path) -> None:
     where = f'trials=16, workers=4, executor="ray", ray_address="{eight.address}", observers=[]'
     path = study(tmp_path, "Slow()", SLOW.format(seconds=1.0), where)
@@ -592,7 +594,7 @@ class Killer(Observer):
 
 
 @needs_ray
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_a_lost_node_costs_what_it_ran_and_that_is_run_again(eight, tmp_path) -> None:
     path = study(tmp_path, "Slow()", SLOW.format(seconds=20.0))  # Ray takes some 13 s to miss a node
     killer = Killer(eight.raylets[1], 8)

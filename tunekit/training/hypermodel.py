@@ -143,14 +143,21 @@ class AuthorsJudge(Judge):
             weights = self._fitted.model.get_weights()
             self.best_epoch = self.epochs
         self._given.set_weights(weights)
-        self._attached = self._given
-        self._trace_now()
+        if self._fitted.model is not self._given:
+            self._fitted.traced = TracedModel(self._given)
 
     def _trace_now(self) -> None:
-        """Have the net judged by graphs of the model in training as it is compiled now."""
-        compiled = getattr(self._attached, "_compile_config", None)
-        if self._fitted.model is not self._attached or self._compiled is not compiled:
-            self._fitted.traced, self._compiled = TracedModel(self._attached), compiled
+        """Have the net judged by graphs of the model in training as it is compiled now, the best weights too."""
+        model = self._attached
+        compiled = getattr(model, "_compile_config", None)
+        if self._fitted.model is model and self._compiled is compiled:
+            return
+        self._fitted.traced, self._compiled = TracedModel(model), compiled
+        if self._best is not None:  # losses can't be compared if they are not the same
+            now = model.get_weights()
+            model.set_weights(self._best)
+            self.best_loss, self.best_score = self.judge()
+            model.set_weights(now)
 
 
 def _rows(fitted: FittedNet, fold: Fold, part: str) -> tuple[Any, ...]:
