@@ -178,6 +178,7 @@ def measure(kind: str, actors: int, seconds: float, rounds: int, *, mlflow: bool
                 conductor = Conductor(
                     prepared,
                     study.families,
+                    study.driver.name,
                     study.stopper,
                     ledger,
                     observer,

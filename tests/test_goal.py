@@ -155,6 +155,7 @@ def conduct(tmp_path) -> Iterator[Conduct]:
         conductor = Conductor(
             prepared,
             families,
+            "random",
             NeverStop(),
             ledger,
             Observers([]),

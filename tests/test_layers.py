@@ -12,7 +12,7 @@ HOUSE = Path(__file__).parents[1] / "tunekit"
 
 GROUND = {"errors", "bundle", "space", "trial", "metrics", "data"}
 MIDDLE = GROUND | {"families", "drivers", "ledger", "stopping", "tracking"}
-UPPER = MIDDLE | {"training", "executors", "ensemble", "export"}
+UPPER = MIDDLE | {"training", "executors", "ensemble", "export", "advice"}
 
 # Which rooms each room may import, beside itself.  A module that stands in no room fails: give it one.
 ROOMS: dict[str, set[str]] = {
@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "data": {"errors", "bundle"},  # its column conversions
     "families": GROUND,
     "drivers": GROUND,
+    "advice": GROUND | {"drivers"},  # their scales
     "stopping": GROUND,
     "tracking": GROUND,
     "ledger": GROUND | {"drivers"},  # a driver's proposals are part of what is recorded
@@ -48,7 +49,7 @@ LIBRARIES: dict[str, set[str]] = {
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},
     "xgboost": {"families", "executors"},
-    "optuna": {"drivers", "ledger", "stopping"},
+    "optuna": {"advice", "drivers", "ledger", "stopping"},
     "hyperopt": {"drivers"},
     "keras_tuner": {"drivers", "families"},
     "sqlalchemy": {"ledger"},

@@ -47,6 +47,7 @@ class Trial:
         best_epochs: the epoch that was kept, per fold; empty for families without epochs.
         seconds: wall-clock time from start to end.
         fit_seconds: of these, building, fitting and predicting.
+        proposal_seconds: what the driver took to propose its values; 0 if they were planned.
         started: seconds since 1970 at the start.
         memory: peak memory in bytes, None if unknown.
         error: the reason in words if it failed or was stopped or interrupted.
@@ -67,6 +68,7 @@ class Trial:
     best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
     fit_seconds: float = 0.0
+    proposal_seconds: float = 0.0
     started: float = 0.0
     memory: int | None = None
     error: str | None = None

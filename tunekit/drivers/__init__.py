@@ -1,6 +1,7 @@
 """Who proposes values."""
 
 from tunekit.drivers.base import Driver, ProposalSampler
+from tunekit.drivers.cost import ProposalCost
 from tunekit.drivers.grid import Grid
 from tunekit.drivers.hyperopt import Hyperopt
 from tunekit.drivers.keras_tuner import KerasTuner
@@ -15,6 +16,7 @@ __all__ = [
     "Hyperopt",
     "KerasTuner",
     "Optuna",
+    "ProposalCost",
     "ProposalSampler",
     "Random",
     "find_driver",

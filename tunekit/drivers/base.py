@@ -6,7 +6,11 @@ and any driver continues any other's search.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -98,9 +102,22 @@ class ProposalSampler(optuna.samplers.BaseSampler):
         self._seed = seed
         self._family = family
         self._samplers: dict[int, optuna.samplers.BaseSampler] = {}
+        self._seconds: defaultdict[int, float] = defaultdict(float)
         self.exhausted = self._driver.exhausted
         self.planned: dict[str, Any] = {}
         """Key to stored value of what the plan says for the dimension being asked for; set by the one who asks."""
+
+    def seconds(self, number: int) -> float:
+        """What the driver has taken so far to propose the values of a trial in flight; 0 if they are planned."""
+        return self._seconds[number]
+
+    @contextmanager
+    def _driving(self, trial: optuna.trial.FrozenTrial) -> Iterator[optuna.samplers.BaseSampler]:
+        begun = time.perf_counter()
+        try:
+            yield self._of(trial)
+        finally:
+            self._seconds[trial.number] += time.perf_counter() - begun
 
     def _of(self, trial: optuna.trial.FrozenTrial) -> optuna.samplers.BaseSampler:
         if trial.number not in self._samplers:
@@ -114,7 +131,8 @@ class ProposalSampler(optuna.samplers.BaseSampler):
         """What is proposed jointly: nothing for a planned trial."""
         if "plan" in trial.user_attrs:
             return {}
-        return self._of(trial).infer_relative_search_space(study, trial)
+        with self._driving(trial) as sampler:
+            return sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self,
@@ -123,7 +141,10 @@ class ProposalSampler(optuna.samplers.BaseSampler):
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
         """Joint proposals of the driver."""
-        return self._of(trial).sample_relative(study, trial, search_space) if search_space else {}
+        if not search_space:
+            return {}
+        with self._driving(trial) as sampler:
+            return sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self,
@@ -135,7 +156,8 @@ class ProposalSampler(optuna.samplers.BaseSampler):
         """The planned value, or a proposal of the driver."""
         if key_of(param_name) in self.planned:
             return self.planned[key_of(param_name)]
-        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+        with self._driving(trial) as sampler:
+            return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         """Let the driver see the trial start."""
@@ -151,3 +173,4 @@ class ProposalSampler(optuna.samplers.BaseSampler):
         """Let the driver see the trial end, and forget its sampler."""
         self._of(trial).after_trial(study, trial, state, values)
         self._samplers.pop(trial.number, None)
+        self._seconds.pop(trial.number, None)

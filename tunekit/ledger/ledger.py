@@ -261,6 +261,7 @@ class Ledger:
         If another conductor took it over meanwhile, `running.trial` becomes an interrupted one.
         """
         trial, storage = running.trial, self._opened.storage
+        trial.proposal_seconds = self._samplers[trial.family].seconds(trial.index)
         try:
             self._files.keep(trial, self._beat_if_due)
         except StudyError as error:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunekit.drivers import ProposalCost
 from tunekit.executors import Child, Ended, Executor, Job, Limits
 from tunekit.families import Family
 from tunekit.ledger import Ledger, Running
@@ -62,6 +63,7 @@ class Conductor:
     Args:
         prepared: the rows.
         families: in the order of their first trials.
+        driver: the name of the study's driver.
         stopper: of the study.
         ledger: open for a search, with every family added.
         observer: watches.
@@ -75,6 +77,7 @@ class Conductor:
         self,
         prepared: Prepared,
         families: Sequence[Family],
+        driver: str,
         stopper: Stopper,
         ledger: Ledger,
         observer: Observer,
@@ -87,6 +90,7 @@ class Conductor:
         self._prepared = prepared
         self._families = {family.name: family for family in families}
         self._rungs = frozenset() if isinstance(stopper, NeverStop) else RUNGS
+        self._proposals = ProposalCost(driver)
         self._ledger = ledger
         self._observer = observer
         self._goal = goal
@@ -300,8 +304,9 @@ class Conductor:
         self._ledger.end(flight.running)
         self._count(trial)
         self._observer.trial_ended(trial)
-        if notice := self._keeping.look([trial]):
-            self._observer.message(notice)
+        for notice in (self._keeping.look([trial]), self._proposals.look(trial)):
+            if notice:
+                self._observer.message(notice)
         self._give_up_on(trial)
 
     def _give_up_on(self, trial: Trial) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunekit.advice import advise
 from tunekit.errors import StudyError
 from tunekit.study.blend import Blend, best_first
 from tunekit.study.prepared import Prepared
@@ -107,6 +108,7 @@ def summarise(
         "baseline": baseline,
         "trials": [trial_summary(trial) for trial in sorted(trials, key=lambda trial: trial.number)],
         "ensemble": None if blended is None else _ensemble(blended, prepared),
+        "advice": [one.to_json() for one in advise(trials, prepared.metric.direction)],
         "overhead": overhead,
     }
 

@@ -174,6 +174,7 @@ def search(
         conductor = Conductor(
             prepared,
             study.families,
+            study.driver.name,
             study.stopper,
             ledger,
             observer,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tunekit.tracking.advice import advice_lines, importances
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text
 from tunekit.trial import State, Trial
@@ -27,8 +28,17 @@ STATUS = {
 KEY_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 500, 5000
 """Characters. MLflow 3 takes 250, 6,000 and 8,000; older servers take less."""
 
-LEADERS = 10
-OWN_METRICS = {"score", "fold_score", "fold_score_std", "best_epoch", "seconds", "fit_seconds", "memory_mb"}
+LEADERS = ADVICE_LINES = 10
+OWN_METRICS = {
+    "score",
+    "fold_score",
+    "fold_score_std",
+    "best_epoch",
+    "seconds",
+    "fit_seconds",
+    "proposal_seconds",
+    "memory_mb",
+}
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ def trial_record(trial: Trial, facts: StudyFacts) -> Record:
     record.add("fold_score_std", spread(trial.fold_scores), end)
     record.add("seconds", trial.seconds, end)
     record.add("fit_seconds", trial.fit_seconds, end)
+    record.add("proposal_seconds", trial.proposal_seconds, end)
     record.add("memory_mb", None if trial.memory is None else trial.memory / 2**20, end)
     return record
 
@@ -149,6 +160,9 @@ def summary_record(summary: Mapping[str, Any], timestamp: int) -> Record:
     record.add("best_single_test_score", (ensemble.get("best_single") or {}).get("test_score"), timestamp)
     for name, value in (summary.get("overhead") or {}).items():
         record.add(f"overhead/{name}", value, timestamp)
+    record.tags["advice"] = "\n".join(advice_lines(summary, most=ADVICE_LINES))[:TAG_LIMIT] or "none"
+    for name, value in importances(summary).items():
+        record.add(f"importance/{name}", value, timestamp)
     return record
 
 
@@ -164,6 +178,7 @@ def note(standings: Standings, summary: Mapping[str, Any] | None = None) -> str:
         lines += [f"Searching: {standings.ended} trials ended ({standings.counts_text()})."]
     else:
         lines += _judgement(standings, summary)
+        lines += advice_note(summary)
     leaders = standings.leaders(LEADERS)
     if leaders:
         rows = [
@@ -172,6 +187,12 @@ def note(standings: Standings, summary: Mapping[str, Any] | None = None) -> str:
         ]
         lines += ["", "### Best trials", *_table(("trial", standings.facts.metric, "folds", "time"), rows)]
     return "\n".join(lines)[:TAG_LIMIT]
+
+
+def advice_note(summary: Mapping[str, Any]) -> list[str]:
+    """The advice in Markdown: a heading and a list; nothing where there is none."""
+    lines = advice_lines(summary, most=ADVICE_LINES)
+    return ["", "### Advice", *(f"- {line}" for line in lines)] if lines else []
 
 
 def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:

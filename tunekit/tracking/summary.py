@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tunekit.tracking.advice import advice_lines
 from tunekit.tracking.standings import counts_text, score_text, seconds_text, spread_text
 from tunekit.trial import State
 
@@ -57,6 +58,8 @@ def summary_renderable(summary: Mapping[str, Any], *, leaders: int = LEADERS) ->
         parts += _blend(ensemble, summary.get("baseline"), metric)
     else:
         parts.append(Text(f"baseline {metric} {score_text(summary.get('baseline'))}; no blend was made"))
+    if advice := advice_lines(summary):
+        parts.append(Text.assemble(("advice", "bold"), *(f"\n- {line}" for line in advice)))
     overhead = summary.get("overhead")
     if isinstance(overhead, Mapping) and overhead:
         words = ", ".join(f"{str(name).replace('_', ' ')} {_cost(name, value)}" for name, value in overhead.items())
