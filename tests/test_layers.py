@@ -10,7 +10,7 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "tunekit"
 
-GROUND = {"errors", "bundle", "space", "trial", "metrics", "data"}
+GROUND = {"errors", "bundle", "space", "trial", "objectives", "metrics", "data"}
 MIDDLE = GROUND | {"families", "drivers", "ledger", "stopping", "tracking"}
 UPPER = MIDDLE | {"training", "executors", "ensemble", "export", "advice"}
 
@@ -20,6 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "bundle": {"errors"},  # leaves the house: needs nothing but itself
     "space": {"errors"},
     "trial": {"errors", "space"},
+    "objectives": {"errors", "trial"},
     "metrics": {"errors"},
     "data": {"errors", "bundle"},  # its column conversions
     "families": GROUND,
@@ -27,7 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "advice": GROUND | {"drivers"},  # their scales
     "stopping": GROUND,
     "tracking": GROUND,
-    "ledger": GROUND | {"drivers"},  # a driver's proposals are part of what is recorded
+    "ledger": GROUND | {"drivers", "stopping"},  # proposals and stops are part of what is recorded
     "training": MIDDLE | {"executors"},  # a trial is a job
     "executors": GROUND,
     "ensemble": GROUND,

@@ -367,7 +367,7 @@ def test_a_family_that_is_new_in_a_resumed_study_gets_its_plans(tmp_path: Path) 
 
 def repeat(ledger: Any, values: dict[str, Any], family: str = "net") -> Any:
     """A trial of these values, asked for by a plan; with what `settle` says to it."""
-    study = ledger._studies[family]
+    study = ledger._families[family].study
     study.enqueue_trial({}, user_attrs={"plan": {"values": values, "again": len(study.trials)}})
     running = ledger.start(family, 100.0)
     for dimension in space():
@@ -420,7 +420,7 @@ def test_the_same_position_in_another_grid_is_another_value(tmp_path: Path) -> N
     for low, known in ((32, False), (16, False), (32, True)):
         hp = HyperParameters()
         hp.Int("units", low, 512, step=2, sampling="log", default=low)
-        ledger._studies["net"].enqueue_trial({}, user_attrs={"plan": {"defaults": True, "low": low}})
+        ledger._families["net"].study.enqueue_trial({}, user_attrs={"plan": {"defaults": True, "low": low}})
         running = ledger.start("net", 100.0)
         assert ledger.suggest(running, hp.space[0]) == low
         assert (ledger.settle(running) is not None) == known

@@ -122,12 +122,12 @@ def test_drivers_learn_from_other_conductors(conductor) -> None:
     running = start(one)
     two._looked = -math.inf
     two.start("net", 100.0)
-    seen = two._studies["net"].get_trials(deepcopy=False)
+    seen = two._families["net"].study.get_trials(deepcopy=False)
     assert [dict(trial.params) for trial in seen] == [running.handle.params, {}], "what runs elsewhere, too"
     one.worth_more(running, 2.0, 1)
     end(one, running)
     refreshed(two)
-    seen = two._studies["net"].get_trials(deepcopy=False)
+    seen = two._families["net"].study.get_trials(deepcopy=False)
     assert seen[0].value == 1.5
     assert seen[0].intermediate_values == {1: 2.0}
 

@@ -140,9 +140,9 @@ def check_retries(trials: list[dict[str, Any]]) -> None:
 
 
 def finish(folder: Path, before: dict[int, Any]) -> None:
-    """Let the search go on and end by itself, a few trials later, and look at all that it left."""
+    """Let the search go on and end by itself, some trials later, and look at all that it left."""
     run = [record for record, _ in before.values() if record["same_as"] is None]
-    limit = len(run) + 4
+    limit = len(run) + 12  # more than what is planned: defaults and portfolios
     tunekit(folder, "search", "study.py", "--trials", str(limit))
     check_whole(folder, limit, before)
 

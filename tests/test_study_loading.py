@@ -53,8 +53,8 @@ def test_two_names_for_one_study_are_one(tmp_path: Path) -> None:
 
 
 def test_files_beside_it_can_be_imported(tmp_path: Path) -> None:
-    write(tmp_path, "TARGET = 'y'\n", "beside_the_study.py")
-    text = HEAD + "from beside_the_study import TARGET\n" + STUDY.replace('"y"', "TARGET")
+    write(tmp_path, "TARGET = 'y'\n", "lies_beside_it.py")
+    text = HEAD + "from lies_beside_it import TARGET\n" + STUDY.replace('"y"', "TARGET")
     assert load_study(str(write(tmp_path, text))).name == "houses"
 
 
@@ -111,7 +111,7 @@ stand_in = types.ModuleType("tensorflow")  # this test imports no real one
 sys.modules["tensorflow"], sys.modules["keras"] = stand_in, types.ModuleType("keras")
 family = pickle.loads(Path(sys.argv[1]).read_bytes())
 from tunekit.space import HyperParameters
-print(family.name, family._factory(HyperParameters(), None))
+print(family.name, family.factory(HyperParameters(), None))
 """
     assert run(there, tmp_path / "family.pickle").strip() == "net (1, 'keras', 'tensorflow')"
 
@@ -163,9 +163,9 @@ def test_a_syntax_error_is_placed(tmp_path: Path) -> None:
 
 
 def test_a_syntax_error_in_a_file_beside_it_is_placed_there(tmp_path: Path) -> None:
-    write(tmp_path, "ok = 1\n\ndef broken(:\n", "broken_beside_the_study.py")
-    message = refused(write(tmp_path, "from broken_beside_the_study import ok\n"))
-    assert "broken_beside_the_study.py', line 3" in message
+    write(tmp_path, "ok = 1\n\ndef broken(:\n", "broken_lies_beside_it.py")
+    message = refused(write(tmp_path, "from broken_lies_beside_it import ok\n"))
+    assert "broken_lies_beside_it.py', line 3" in message
 
 
 def test_an_exception_in_the_file_is_placed(tmp_path: Path) -> None:

@@ -8,8 +8,13 @@ with like, and a curve that wobbles is judged by its best epoch.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import optuna
+from optuna.study import StudyDirection
+from optuna.trial import TrialState, create_trial
+
+from tunekit.trial import State, Trial
 
 FOLD_STEP = 1_000_000
 """Steps from here on are folds."""
@@ -79,3 +84,31 @@ class Halving(Stopper):
             optuna.pruners.SuccessiveHalvingPruner(min_resource=min_epochs, reduction_factor=reduction),
             optuna.pruners.MedianPruner(4, n_min_trials=3),
         )
+
+
+def worth_more_among_rivals(stopper: Stopper, trial: Trial, others: Sequence[Trial], direction: str) -> bool:
+    """Whether a stopper lets a trial with costs go on after a fold: it is judged by its score, but among its rivals.
+
+    A trial that is cheaper than all others is worth having whatever its score is. So it is compared with those alone
+    that cost no more than it does, in everything that counts.
+
+    Args:
+        stopper: of the study.
+        trial: with its costs, and the scores of its folds so far.
+        others: of its family, in any state.
+        direction: of the score, "minimize" or "maximize".
+    """
+    study = optuna.create_study(direction=StudyDirection[direction.upper()])
+    for other in others:
+        complete = other.state is State.COMPLETE and other.same_as is None
+        if complete and all(other.costs.get(name, cost) <= cost for name, cost in trial.costs.items()):
+            reports = _fold_reports(other)
+            study.add_trial(create_trial(state=TrialState.COMPLETE, value=other.score, intermediate_values=reports))
+    study.add_trial(create_trial(state=TrialState.RUNNING, intermediate_values=_fold_reports(trial)))
+    return not stopper.prune(study, study.get_trials(deepcopy=False)[-1])
+
+
+def _fold_reports(trial: Trial) -> dict[int, float]:
+    """The mean score after each fold, by step."""
+    scores = trial.fold_scores
+    return {FOLD_STEP + fold: sum(scores[: fold + 1]) / (fold + 1) for fold in range(len(scores))}

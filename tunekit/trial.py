@@ -45,6 +45,7 @@ class Trial:
         fold_scores: one score per judged fold.
         curve: every epoch of every fold, in order; empty for families without epochs.
         best_epochs: the epoch that was kept, per fold; empty for families without epochs.
+        costs: of serving it, by name, where the study has such objectives: see `tunekit.objectives`.
         seconds: wall-clock time from start to end.
         fit_seconds: of these, building, fitting and predicting.
         proposal_seconds: what the driver took to propose its values; 0 if they were planned.
@@ -53,6 +54,7 @@ class Trial:
         error: the reason in words if it failed or was stopped or interrupted.
         retry_of: the index of the interrupted trial whose values it repeats.
         same_as: the number of the earlier trial with the same values whose result it reuses.
+        program: digest of the study file that it was searched with.
     """
 
     number: int
@@ -66,6 +68,7 @@ class Trial:
     fold_scores: list[float] = field(default_factory=list)
     curve: list[Epoch] = field(default_factory=list)
     best_epochs: list[int] = field(default_factory=list)
+    costs: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     fit_seconds: float = 0.0
     proposal_seconds: float = 0.0
@@ -74,6 +77,7 @@ class Trial:
     error: str | None = None
     retry_of: int | None = None
     same_as: int | None = None
+    program: str = ""
 
     @property
     def name(self) -> str:

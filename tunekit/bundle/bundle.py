@@ -66,7 +66,7 @@ class Bundle:
         """
         folder = Path(folder)
         manifest, contents = read_bundle(folder)
-        bundle = cls(manifest, _session(contents[GRAPH], threads, folder))
+        bundle = cls(manifest, open_graph(contents[GRAPH], threads, f"{GRAPH} in {str(folder)!r}"))
         bundle._check_graph(folder)
         return bundle
 
@@ -178,7 +178,17 @@ class Bundle:
             )
 
 
-def _session(graph: bytes, threads: int, folder: Path) -> Any:
+def open_graph(graph: bytes, threads: int, name: str) -> Any:
+    """An onnxruntime session of a graph.
+
+    Args:
+        graph: an ONNX model.
+        threads: that one prediction may use.
+        name: of the graph, in the error.
+
+    Raises:
+        BundleError: onnxruntime can't load it.
+    """
     import onnxruntime  # 0.1 s, and only needed where something is predicted
 
     options = onnxruntime.SessionOptions()
@@ -189,8 +199,8 @@ def _session(graph: bytes, threads: int, folder: Path) -> Any:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base
         raise BundleError(
-            f"onnxruntime {onnxruntime.__version__} can't load {GRAPH} in {str(folder)!r}: {error}; expected "
-            "onnxruntime 1.23 or later: pip install -U onnxruntime"
+            f"onnxruntime {onnxruntime.__version__} can't load {name}: {error}; expected onnxruntime 1.23 or later: "
+            "pip install -U onnxruntime"
         ) from error
 
 

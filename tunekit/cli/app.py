@@ -241,6 +241,9 @@ def export(
     study: StudyFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder, to be created.")],
     force: Annotated[bool, typer.Option(help="Replace a bundle that is there.")] = False,
+    trial: Annotated[
+        int | None, typer.Option(min=0, help="Number of a trial to write instead, such as one of the Pareto front.")
+    ] = None,
     storage: Storage = None,
     artifacts: Artifacts = None,
     root: Root = ROOT,
@@ -250,11 +253,12 @@ def export(
     from tunekit.tracking.mlflow import MlflowObserver
 
     loaded = load_study(study)
-    folder = loaded.result(root, storage=storage, artifacts=artifacts).export(output, overwrite=force)
-    mirror = MlflowObserver(root)
-    mirror.attach(loaded.name)
-    mirror.bundle_written(folder)
-    mirror.close()
+    folder = loaded.result(root, storage=storage, artifacts=artifacts).export(output, overwrite=force, trial=trial)
+    if trial is None:
+        mirror = MlflowObserver(root)
+        mirror.attach(loaded.name)
+        mirror.bundle_written(folder)
+        mirror.close()
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     typer.echo(
         f"wrote {folder}/ ({size:.1f} MB), which predicts as the Python models do; tunekit predict {folder} NEW.CSV"

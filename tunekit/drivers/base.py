@@ -36,11 +36,14 @@ class Driver(ABC):
             StudyError: see `check`.
         """
 
-    def check(self) -> None:  # noqa: B027
+    def check(self, objectives: int = 1) -> None:  # noqa: B027
         """Whether it can be used here.
 
+        Args:
+            objectives: how many a study has.
+
         Raises:
-            StudyError: naming the package that is missing, and what to use instead.
+            StudyError: naming the package that is missing, or what else it can't do, and what to use instead.
         """
 
     def for_search(self, seed: int) -> Driver:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -20,6 +21,9 @@ from tunekit.trial import derive_seed
 STARTUP_TRIALS = 6
 """Random proposals before the history is modelled: fewer than the libraries' 10 to 20, as a family may see some 20."""
 
+TILT = 0.05
+"""Of the sum of all objectives, what is added to the worst of them, so that the others count as well."""
+
 
 @dataclass(frozen=True)
 class Past:
@@ -28,7 +32,7 @@ class Past:
     Args:
         number: of the trial in its study.
         values: by name, as Optuna stores them; what a trial was not asked is not in it.
-        loss: less is better; None if it failed or still runs.
+        loss: less is better; None if it failed or still runs, or, with several objectives, was stopped.
         running: whether it still runs.
     """
 
@@ -64,22 +68,44 @@ class History:
         return sum(past.loss is not None for past in self.trials)
 
 
-def read_history(study: optuna.Study, trial: FrozenTrial) -> History:
-    """The history for a trial. One that was interrupted is no failure: it is left out, for it runs again as another."""
+def read_history(study: optuna.Study, trial: FrozenTrial, seed: int = 0) -> History:
+    """The history for a trial. One that was interrupted is no failure: it is left out, for it runs again as another.
+
+    Args:
+        study: of the family.
+        trial: for which values are to be proposed.
+        seed: of this trial's weights, where there are several objectives.
+    """
     frozen = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
     again = {(one.user_attrs.get("plan") or {}).get("replaces") for one in [*frozen, trial]}
-    sign = -1.0 if study.direction is optuna.study.StudyDirection.MAXIMIZE else 1.0
+    losses = _losses(study, frozen, seed)
     trials: list[Past] = []
     space: dict[str, BaseDistribution] = {}
     for one in frozen:
         if not one.params or (one.state is TrialState.FAIL and one.number in again):
             continue
-        loss = None if one.state not in (TrialState.COMPLETE, TrialState.PRUNED) else one.value
-        trials.append(
-            Past(one.number, one.params, None if loss is None else sign * loss, one.state is TrialState.RUNNING)
-        )
+        trials.append(Past(one.number, one.params, losses.get(one.number), one.state is TrialState.RUNNING))
         space |= {name: found for name, found in one.distributions.items() if not found.single()}
     return History(trials, space)
+
+
+def _losses(study: optuna.Study, trials: list[FrozenTrial], seed: int) -> dict[int, float]:
+    """What trials that ended are to be judged by, by number: less is better.
+
+    Several objectives become one by weights that differ from proposal to proposal, so that all of them together search
+    the whole front (ParEGO, Knowles 2006). They are compared by ranks: one outlier would squeeze all others together.
+    """
+    judged = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED) and one.values]
+    if not judged:
+        return {}
+    signs = [-1.0 if way is optuna.study.StudyDirection.MAXIMIZE else 1.0 for way in study.directions]
+    values = np.array([one.values for one in judged]) * signs
+    if len(signs) == 1:
+        return {one.number: float(value) for one, value in zip(judged, values[:, 0], strict=True)}
+    ranks = np.stack([np.searchsorted(np.sort(column), column) for column in values.T], axis=1) / len(judged)
+    weighed = np.random.default_rng(seed).dirichlet(np.ones(len(signs))) * ranks
+    losses = weighed.max(axis=1) + TILT * weighed.sum(axis=1)
+    return {one.number: float(loss) for one, loss in zip(judged, losses, strict=True)}
 
 
 class HistorySampler(OneByOneSampler, ABC):
@@ -117,7 +143,7 @@ class HistorySampler(OneByOneSampler, ABC):
         if self._startup is None:
             return self._random(param_name, axis)
         if self._history is None:
-            self._history = read_history(study, trial)
+            self._history = read_history(study, trial, self._seed)
         if self._history.told < self._startup or param_name not in self._history.space:
             return self._random(param_name, axis)
         if self._proposed.get(param_name, (None, None))[0] != param_distribution:

@@ -49,7 +49,7 @@ class Hyperopt(Driver):
         """The name on the command line."""
         return f"hyperopt:{self.algorithm}"
 
-    def check(self) -> None:
+    def check(self, objectives: int = 1) -> None:
         """See `Driver.check`."""
         if self.algorithm == "atpe" and importlib.util.find_spec("lightgbm") is None:
             raise StudyError(

@@ -62,8 +62,14 @@ class Optuna(Driver):
         own = isinstance(self.algorithm, BaseSampler)
         return f"optuna:{type(self.algorithm).__name__ if own else self.algorithm}"
 
-    def check(self) -> None:
+    def check(self, objectives: int = 1) -> None:
         """See `Driver.check`."""
+        single = self.algorithm == "cmaes" or isinstance(self.algorithm, optuna.samplers.CmaEsSampler)
+        if single and objectives > 1:
+            raise StudyError(
+                f"{self.name} searches for one objective, and the study has {objectives}; use optuna:tpe, "
+                "optuna:nsgaii or any other driver"
+            )
         if not isinstance(self.algorithm, BaseSampler) and self.algorithm in _MISSING:
             package, equivalent = _MISSING[self.algorithm]
             if importlib.util.find_spec(package) is None:

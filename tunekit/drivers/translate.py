@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tunekit.space import Dimension, Value
 
@@ -39,23 +40,35 @@ def key_of(name: str) -> str:
     return re.sub(r" #\d+$", "", name)
 
 
-def _suggest(trial: optuna.Trial, dimension: Dimension, key: str) -> Value:
+def distribution_of(dimension: Dimension) -> BaseDistribution:
+    """The distribution of its stored values."""
     if dimension.kind not in ("int", "float"):
-        return from_stored(dimension, trial.suggest_categorical(key, dimension.choices))
+        return CategoricalDistribution(dimension.choices)
     low, high = dimension.bounds
     if dimension.sampling == "reverse_log":
-        return from_stored(dimension, trial.suggest_float(key, 0.0, 1.0))
+        return FloatDistribution(0.0, 1.0)
     if dimension.sampling == "log" and dimension.step is not None:
-        return from_stored(dimension, trial.suggest_int(key, 0, len(dimension.grid or ()) - 1))
+        return IntDistribution(0, len(dimension.grid or ()) - 1)
     log = dimension.sampling == "log"
     if dimension.kind == "int":
         step = int(dimension.step or 1)
         top = int(low) + (int(high) - int(low)) // step * step
-        return from_stored(dimension, trial.suggest_int(key, int(low), top, step=step, log=log))
+        return IntDistribution(int(low), top, log=log, step=step)
     if dimension.step is not None:
-        highest = float((dimension.grid or (low,))[-1])
-        return from_stored(dimension, trial.suggest_float(key, low, highest, step=dimension.step))
-    return from_stored(dimension, trial.suggest_float(key, low, high, log=log))
+        return FloatDistribution(low, float((dimension.grid or (low,))[-1]), step=dimension.step)
+    return FloatDistribution(low, high, log=log)
+
+
+def _suggest(trial: optuna.Trial, dimension: Dimension, key: str) -> Value:
+    match distribution_of(dimension):
+        case CategoricalDistribution(choices=choices):
+            return from_stored(dimension, trial.suggest_categorical(key, choices))
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return from_stored(dimension, trial.suggest_int(key, low, high, step=step, log=log))
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return from_stored(dimension, trial.suggest_float(key, low, high, step=step, log=log))
+        case other:
+            raise TypeError(f"{dimension.name!r} is stored as {other!r}, which Optuna has no question for")
 
 
 def from_stored(dimension: Dimension, stored: Any) -> Value:

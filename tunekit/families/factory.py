@@ -53,8 +53,8 @@ class Keras(NetFamily):
     ) -> None:
         _check(build)
         self._declare = getattr(build, "declare_hyperparameters", None)
-        self._factory = build.build if hasattr(build, "build") else build
-        self._takes_data = _arguments(getattr(build, "_build", self._factory)) >= 2
+        self.factory = build.build if hasattr(build, "build") else build
+        self._takes_data = _arguments(getattr(build, "_build", self.factory)) >= 2
         self.name = name or _name_of(build)
         self.epochs = NetFamily.epochs if epochs is None else epochs
         self.patience = NetFamily.patience if patience is None else patience
@@ -75,7 +75,7 @@ class Keras(NetFamily):
 
         if self._declare:
             self._declare(hp)
-        model = self._factory(hp, data) if self._takes_data else self._factory(hp)
+        model = self.factory(hp, data) if self._takes_data else self.factory(hp)
         if not isinstance(model, keras.Model):
             raise FactoryError(
                 f"factory {self.name!r} returned {type(model).__name__}; expected a compiled keras.Model (is a "

@@ -31,13 +31,17 @@ class EndedTrials:
         """Every trial, by number."""
         return [self._by_number[number] for number in sorted(self._by_number)]
 
+    def of(self, family: str) -> list[Trial]:
+        """Every trial of a family, by number."""
+        return [trial for trial in self.all() if trial.family == family]
+
     def same(self, trial: Trial) -> Trial | None:
         """The trial of the same family that was tried with the same values: the first, where others repeat it."""
         return self._by_values.get(_values_of(trial))
 
     def dimensions(self, family: str) -> dict[str, Dimension]:
         """What the trials of a family were asked for, by key; as the latest was."""
-        return {one.key: one for trial in self.all() if trial.family == family for one in trial.dimensions}
+        return {one.key: one for trial in self.of(family) for one in trial.dimensions}
 
 
 def _values_of(trial: Trial) -> tuple[str, str]:

@@ -26,16 +26,19 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tunekit.drivers.base import ProposalSampler
-from tunekit.drivers.translate import from_stored, is_stored, key_of, suggest
+from tunekit.drivers.translate import from_stored, is_stored, key_of
 from tunekit.errors import StudyError
 from tunekit.ledger.database import Database, checked
 from tunekit.ledger.ended import EndedTrials
+from tunekit.ledger.family import Running, SearchedFamily
 from tunekit.ledger.files import TrialFiles, record_of
 from tunekit.ledger.lock import FolderLock
-from tunekit.ledger.plans import again, stored_value
+from tunekit.ledger.plans import again
 from tunekit.ledger.registry import Registry, compare
+from tunekit.ledger.spaces import FamilySpace, expressed
 from tunekit.ledger.storage import BufferedStorage, LastWords
 from tunekit.space import Dimension, Value
+from tunekit.stopping import Stopper
 from tunekit.trial import State, Trial, derive_seed
 
 LOOK_EVERY = 1.0
@@ -50,20 +53,6 @@ _TOLD = {
 
 _TAKEN_OVER = "its search was silent for too long, so another one took it over; it is run again with the same values"
 _KILLED = "the search was killed while it ran; it is run again with the same values"
-
-
-@dataclass
-class Running:
-    """A trial in flight: its record, Optuna's handle, and its plan, if it has one."""
-
-    trial: Trial
-    handle: optuna.Trial
-    plan: dict[str, Any] | None
-
-    @property
-    def id(self) -> int:
-        """The id of the trial in the database."""
-        return self.handle._trial_id
 
 
 @dataclass(frozen=True)
@@ -113,27 +102,33 @@ class Ledger:
         self._lock = FolderLock(self.folder / "lock")
         self._heartbeat, self._grace = heartbeat, grace
         self._seed, self._direction = 0, "minimize"
+        self._costs: list[str] = []
         self._open: _Opened | None = None
         self._alone = False  # nobody else writes, so there is never any news
         self._ended = EndedTrials()
         self._news: list[Trial] = []
-        self._studies: dict[str, optuna.Study] = {}
-        self._samplers: dict[str, ProposalSampler] = {}
+        self._families: dict[str, SearchedFamily] = {}
+        self._program = ""
+        self._changes: list[str] = []
         self._looked = self._looked_well = self._beaten = self._adopted = -math.inf
 
-    def open(self, identity: Mapping[str, Any], *, seed: int, fresh: bool = False) -> None:
+    def open(self, identity: Mapping[str, Any], *, seed: int, fresh: bool = False, program: str = "") -> None:
         """Open for a search: check that this is the same study, and recover what a crash left.
 
         Args:
-            identity: what must not change within a study, in plain JSON types; "direction" is one of them.
+            identity: what must not change within a study, in plain JSON types: "direction" of the score is one of
+                them; "also_minimize", if it is there, names what else trials are judged by.
             seed: the study's.
             fresh: delete what is there and start anew.
+            program: digest of the study file: only where it is another one, families' spaces may have changed.
 
         Raises:
             StudyError: the study is not the one that is there; another search runs on it, where there can be only one;
                 or the database can't be used.
         """
         self._seed, self._direction = seed, identity["direction"]
+        self._program = program
+        self._costs = identity.get("also_minimize") or []
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.shared:
             self._lock.take()
@@ -184,33 +179,34 @@ class Ledger:
         """
         compare(self.identity, identity, self._opened.database.name)
 
-    def add_family(self, family: str, sampler: ProposalSampler, pruner: Any, plans: list[dict[str, Any]]) -> None:
+    def add_family(self, family: str, sampler: ProposalSampler, stopper: Stopper, plans: list[dict[str, Any]]) -> None:
         """Open or create a family's Optuna study, with every plan that it was not given before."""
         storage = self._opened.storage
         study = optuna.create_study(
             storage=storage,
             study_name=f"{self._name}/{family}",
-            direction=StudyDirection[self._direction.upper()],
+            directions=[StudyDirection[self._direction.upper()], *[StudyDirection.MINIMIZE for _ in self._costs]],
             sampler=sampler,
-            pruner=pruner,
+            pruner=stopper,
             load_if_exists=True,
         )
-        self._studies[family] = study
-        self._samplers[family] = sampler
         storage.enqueue(study._study_id, plans)
+        space = FamilySpace(self._ended.of(family), self._program)
+        self._families[family] = SearchedFamily(study, sampler, stopper, space)
+        self._show(family)
 
     def planned(self, family: str) -> int:
         """How many planned trials of a family wait to be run."""
-        return self._opened.storage.planned(self._studies[family]._study_id)
+        return self._opened.storage.planned(self._families[family].id)
 
     def exhausted(self, family: str) -> bool:
         """Whether the driver has nothing left to propose for a family that waits for no planned trial."""
-        return self.planned(family) == 0 and self._samplers[family].exhausted(self._studies[family])
+        return self.planned(family) == 0 and self._families[family].exhausted
 
     def start(self, family: str, started: float) -> Running:
         """Ask for the family's next trial."""
         self._look_if_due()
-        handle = self._studies[family].ask()
+        handle = self._families[family].study.ask()
         attrs = self._opened.storage.get_trial(handle._trial_id).user_attrs
         plan = attrs.get("plan")
         trial = Trial(
@@ -219,6 +215,7 @@ class Ledger:
             index=handle.number,
             seed=self._seed_of(family, handle.number, plan),
             started=started,
+            program=self._program,
             retry_of=(plan or {}).get("retry_of"),
         )
         self._files.make_room(trial)
@@ -226,15 +223,13 @@ class Ledger:
 
     def suggest(self, running: Running, dimension: Dimension) -> Value:
         """The value of a dimension for a trial in flight: planned, or proposed by the driver."""
-        sampler = self._samplers[running.trial.family]
-        sampler.planned = stored_value(running.plan, dimension)
-        try:
-            value = suggest(running.handle, dimension)
-        finally:
-            sampler.planned = {}
-        running.trial.values[dimension.name] = value
-        running.trial.dimensions.append(dimension)
-        return value
+        name = running.trial.family
+        family = self._families[name]
+        if family.space.ask(dimension) and (news := family.space.news(name)):
+            self._changes += news
+            self._show(name)
+            running.handle.relative_params.pop(dimension.key, None)  # proposed for what it was
+        return family.suggest(running, dimension)
 
     def settle(self, running: Running) -> Trial | None:
         """Write a trial's values, now that all are known.
@@ -244,16 +239,22 @@ class Ledger:
             there is none, or if this one is run again because it was interrupted.
         """
         self._opened.storage.settle(running.id)
+        family = running.trial.family
+        self._changes += self._families[family].space.compare(family, running.trial)
         if running.trial.retry_of is not None:
             return None
         self._look_if_due()
         return self._ended.same(running.trial)
 
     def worth_more(self, running: Running, score: float, step: int) -> bool:
-        """Report a score; whether the stopper lets the trial go on. Planned trials always go on."""
-        running.handle.report(score, step)
-        stop = running.handle.should_prune()  # asked for planned ones too: halving keeps a record of whom it judged
-        return running.plan is not None or not stop
+        """Report a score; whether the stopper lets the trial go on. Planned trials always go on.
+
+        Where trials are judged by more than their score, after folds alone: see `worth_more_among_rivals`.
+        """
+        family = self._families[running.trial.family]
+        if self._costs:
+            return family.worth_more_for_its_costs(running, self._ended.of(running.trial.family), self._direction)
+        return family.worth_more(running, score, step)
 
     def end(self, running: Running) -> None:
         """Record a trial that ended, and plan it again if it was interrupted. Its files must be on disk by now.
@@ -261,7 +262,7 @@ class Ledger:
         If another conductor took it over meanwhile, `running.trial` becomes an interrupted one.
         """
         trial, storage = running.trial, self._opened.storage
-        trial.proposal_seconds = self._samplers[trial.family].seconds(trial.index)
+        trial.proposal_seconds = self._families[trial.family].sampler.seconds(trial.index)
         try:
             self._files.keep(trial, self._beat_if_due)
         except StudyError as error:
@@ -271,15 +272,23 @@ class Ledger:
         record = record_of(trial)
         storage.last_words(running.id, LastWords(record, plan))
         state = _TOLD[trial.state]
-        value = trial.score if state is TrialState.COMPLETE else None
+        values = None
+        if state is TrialState.COMPLETE:
+            assert trial.score is not None, "it was fitted on every fold"
+            values = [trial.score, *(trial.costs[name] for name in self._costs)]
         try:
-            self._studies[trial.family].tell(running.handle, value, state=state)
+            self._families[trial.family].study.tell(running.handle, values, state=state)
         except UpdateFinishedTrialError:
             trial.state, trial.error = State.INTERRUPTED, _TAKEN_OVER
             self._learn([running.id])  # what the other one wrote
         else:
             self._ended.add(trial)
             self._files.record(trial, record)
+
+    def take_changes(self) -> list[str]:
+        """How families' spaces have changed since earlier runs, in sentences: what was seen since the last call."""
+        changes, self._changes = self._changes, []
+        return changes
 
     # Other conductors.
 
@@ -369,6 +378,17 @@ class Ledger:
             elif path.name != "lock":
                 path.unlink()
 
+    def _show(self, family: str) -> None:
+        """Show a family's driver what ended in the terms of its space of today."""
+        changed = self._families[family].space.changed()
+        by_index = {trial.index: trial for trial in self._ended.of(family)}
+
+        def instead(written: FrozenTrial) -> FrozenTrial | None:
+            record = by_index.get(written.number)
+            return None if record is None or not changed else expressed(written, record, changed)
+
+        self._opened.storage.show(self._families[family].id, instead)
+
     def _look_if_due(self) -> None:
         now = time.monotonic()
         if now - self._looked >= LOOK_EVERY:
@@ -415,7 +435,7 @@ class Ledger:
                 continue
             trial = self._crashed(family, frozen)
             words = LastWords(record_of(trial), again(frozen))
-            if opened.storage.end(trial_id, TrialState.FAIL, None, words, only_if=only_if):
+            if opened.storage.end(trial_id, TrialState.FAIL, (), words, only_if=only_if):
                 self._ended.add(trial)
                 self._news.append(trial)
                 self._files.record(trial)

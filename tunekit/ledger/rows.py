@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -65,11 +66,13 @@ class Facts:
             upsert(connection, table, rows)
 
 
-def write_value(connection: sa.Connection, trial_id: int, value: float) -> None:
-    """Write the value of a trial that ended."""
-    stored, kind = _value_to_stored(value)
-    row = {"trial_id": trial_id, "objective": 0, "value": stored, "value_type": kind}
-    upsert(connection, VALUES, [row])
+def write_values(connection: sa.Connection, trial_id: int, values: Sequence[float]) -> None:
+    """Write what a trial that ended was judged by: one value for each objective."""
+    rows = []
+    for objective, value in enumerate(values):
+        stored, kind = _value_to_stored(value)
+        rows.append({"trial_id": trial_id, "objective": objective, "value": stored, "value_type": kind})
+    upsert(connection, VALUES, rows)
 
 
 def insert_trial(connection: sa.Connection, study_id: int, trial: FrozenTrial) -> tuple[int, int]:
@@ -86,8 +89,7 @@ def insert_trial(connection: sa.Connection, study_id: int, trial: FrozenTrial) -
     }
     trial_id = connection.execute(sa.insert(TRIALS).values(row).returning(TRIALS.c.trial_id)).scalar_one()
     Facts.of(trial).write(connection, trial_id)
-    if trial.value is not None:
-        write_value(connection, trial_id, trial.value)
+    write_values(connection, trial_id, trial.values or ())
     return trial_id, number
 
 
@@ -113,7 +115,8 @@ def read_trials(connection: sa.Connection, which: sa.ColumnElement[bool]) -> lis
             number=row.number,
             state=row.state,
             value=None,
-            values=[_value_from_stored(one.value, one.value_type) for one in values[own]] or None,
+            values=[_value_from_stored(one.value, one.value_type) for one in sorted(values[own], key=_objective)]
+            or None,
             datetime_start=_from_utc(row.datetime_start),
             datetime_complete=_from_utc(row.datetime_complete),
             params={one.param_name: asked[one.param_name].to_external_repr(one.param_value) for one in params[own]},
@@ -128,6 +131,10 @@ def read_trials(connection: sa.Connection, which: sa.ColumnElement[bool]) -> lis
         )
         found.append((row.study_id, trial))
     return found
+
+
+def _objective(row: Any) -> int:
+    return int(row.objective)
 
 
 def _details(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> dict[int, list[Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,7 +32,7 @@ from tunekit.ledger.database import (
 )
 from tunekit.ledger.memory import FamilyMemory, copied
 from tunekit.ledger.plans import waiting
-from tunekit.ledger.rows import Facts, insert_trial, read_trials, to_utc, write_value
+from tunekit.ledger.rows import Facts, insert_trial, read_trials, to_utc, write_values
 from tunekit.ledger.studies import FamilyStorage
 
 MANY = 500
@@ -76,6 +76,13 @@ class BufferedStorage(FamilyStorage):
     def planned(self, study_id: int) -> int:
         """How many planned trials wait to be run."""
         return self._families[study_id].count(TrialState.WAITING)
+
+    def show(self, study_id: int, instead: Callable[[FrozenTrial], FrozenTrial | None]) -> None:
+        """Let drivers see trials that ended otherwise than they were written; None shows what was written."""
+        family = self._families[study_id]
+        written = [family.written(trial.number) for trial in family.all() if trial.state.is_finished()]
+        shown = {trial.number: instead(trial) for trial in written}
+        family.show({number: trial for number, trial in shown.items() if trial is not None})
 
     def place(self, trial_id: int) -> tuple[str, FrozenTrial]:
         """A trial, and its family."""
@@ -175,14 +182,14 @@ class BufferedStorage(FamilyStorage):
         self._last_words[trial_id] = words
 
     def end(
-        self, trial_id: int, state: TrialState, value: float | None, words: LastWords | None, *, only_if: Any = None
+        self, trial_id: int, state: TrialState, values: Sequence[float], words: LastWords | None, *, only_if: Any = None
     ) -> bool:
         """End a trial, and plan the one that takes its place, in one transaction.
 
         Args:
             trial_id: of the trial.
             state: that it ends in.
-            value: of its objective.
+            values: one for each objective, or none.
             words: see `LastWords`.
             only_if: a condition on its row, beside that it runs.
 
@@ -204,8 +211,7 @@ class BufferedStorage(FamilyStorage):
                 told = connection.scalar(sa.select(RECORDS.c.record).where(RECORDS.c.trial_id == trial_id))
                 return bool(told == words.record)  # the word of our own commit got lost
             facts.write(connection, trial_id)
-            if value is not None:
-                write_value(connection, trial_id, value)
+            write_values(connection, trial_id, values)
             if words is not None:
                 upsert(connection, RECORDS, [{"trial_id": trial_id, "record": words.record}])
                 if words.again is not None:
@@ -220,8 +226,8 @@ class BufferedStorage(FamilyStorage):
         self._watched.pop(trial_id, None)
         ended = copied(self._families[study_id][number])
         ended.state, ended.datetime_complete = (state, now) if done else (TrialState.FAIL, now)
-        if done and value is not None:
-            ended.value = value
+        if done and values:
+            ended.values = list(values)
         self._families[study_id].put(ended)
         if words is not None and words.again is not None:
             self.sync()
@@ -283,7 +289,7 @@ class BufferedStorage(FamilyStorage):
             return trial.state is TrialState.WAITING and self._start(self._places[trial_id][0], trial) is not None
         self._changing(trial_id)
         words = self._last_words.pop(trial_id, None)
-        if not self.end(trial_id, state, values[0] if values else None, words):
+        if not self.end(trial_id, state, values or (), words):
             raise UpdateFinishedTrialError(f"trial {trial.number} was taken over by another conductor")
         return True
 

@@ -40,7 +40,7 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, *, o
     prepared = study.prepare()
     ledger = study.open_ledger_to_read(site)
     try:
-        ledger.check_identity({**prepared.identity, "seed": study.seed})
+        ledger.check_identity(study.identity(prepared))
         trials = {trial.number: trial for trial in ledger.trials()}
         members = summary["ensemble"]["members"]
         absent = [member["trial"] for member in members if member["trial"] not in trials]

@@ -26,7 +26,7 @@ from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
 from tunekit.study.starting import ignored
 from tunekit.tracking import Observer
-from tunekit.training.trial import TrialTask, run_trial
+from tunekit.training.trial import MeasureCosts, TrialTask, run_trial
 from tunekit.trial import Epoch, State, Trial
 
 TICK = 0.25
@@ -71,6 +71,7 @@ class Conductor:
         threads: of each trial.
         limits: of each trial.
         keeping: which trials' files stay on disk.
+        costs: measures what it takes to serve a trial, where the study asks for that.
     """
 
     def __init__(
@@ -86,10 +87,13 @@ class Conductor:
         threads: int,
         limits: Limits,
         keeping: Keeping,
+        costs: MeasureCosts | None = None,
     ) -> None:
         self._prepared = prepared
         self._families = {family.name: family for family in families}
-        self._rungs = frozenset() if isinstance(stopper, NeverStop) else RUNGS
+        # Costs are known after a fold; until then a trial with a bad score may be worth having.
+        self._rungs = frozenset() if isinstance(stopper, NeverStop) or costs is not None else RUNGS
+        self._costs = costs
         self._proposals = ProposalCost(driver)
         self._ledger = ledger
         self._observer = observer
@@ -168,7 +172,7 @@ class Conductor:
         folder.mkdir(parents=True, exist_ok=True)
         rungs = self._rungs if running.plan is None else frozenset()
         seconds = self._seconds_for(family)
-        task = TrialTask(family, self._prepared.metric, running.trial.seed, self._threads, seconds, rungs)
+        task = TrialTask(family, self._prepared.metric, running.trial.seed, self._threads, seconds, rungs, self._costs)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
         self._flights.append(_Flight(running, executor.start(job)))
         self._observer.trial_started(running.trial)
@@ -212,10 +216,13 @@ class Conductor:
         running = flight.running
         if kind == "suggest":
             flight.child.send(self._ledger.suggest(running, facts[0]))
+            self._tell_changes()
         elif kind == "settled":
             flight.child.send(self._is_new(flight))
         elif kind == "epochs":
             self._take_epochs(flight, *facts)
+        elif kind == "costs":
+            running.trial.costs = facts[0]
         elif kind == "fold":
             self._take_fold(flight, *facts)
         elif kind == "failed":
@@ -225,10 +232,15 @@ class Conductor:
             running.trial.fit_seconds, running.trial.memory = facts
             flight.verdict = flight.verdict or (State.COMPLETE if kind == "done" else State.STOPPED)
 
+    def _tell_changes(self) -> None:
+        for text in self._ledger.take_changes():
+            self._observer.message(text)
+
     def _is_new(self, flight: _Flight) -> bool:
         """Whether a trial's values were never tried; else it gets the result that they had."""
         trial = flight.running.trial
         earlier = self._ledger.settle(flight.running)
+        self._tell_changes()
         if told := ignored(flight.running.plan, trial.values):
             self._observer.message(f"{trial.name}: {told}")
         if earlier is None:
@@ -239,6 +251,7 @@ class Conductor:
         trial.score = earlier.score
         trial.fold_scores = list(earlier.fold_scores)
         trial.best_epochs = list(earlier.best_epochs)
+        trial.costs = dict(earlier.costs)
         trial.error = f"not run again: the same values as trial {earlier.number}"
         if earlier.error:
             trial.error += f": {earlier.error}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from tunekit.ledger import Ledger
+from tunekit.objectives import pareto_front
 from tunekit.study.blend import best_first, considered
 from tunekit.study.prepared import Prepared
 from tunekit.trial import State, Trial
@@ -24,13 +25,17 @@ class Keeping:
         prepared: its rows.
         keep: so many of the best trials keep their files, and each family's best.
         disk: bytes that kept files may take; None for no limit. The worst go first.
+        costs: that count beside the score; the Pareto front keeps its files too, for any of it may be exported.
     """
 
-    def __init__(self, ledger: Ledger, prepared: Prepared, keep: int, disk: int | None) -> None:
+    def __init__(
+        self, ledger: Ledger, prepared: Prepared, keep: int, disk: int | None, costs: Sequence[str] = ()
+    ) -> None:
         self._ledger = ledger
         self._prepared = prepared
         self._keep = keep
         self._disk = disk
+        self._costs = costs
         self._seen: set[int] = set()
         self._kept: dict[int, Trial] = {}
         self._sizes: dict[int, int] = {}
@@ -50,10 +55,12 @@ class Keeping:
             if trial.number not in self._seen:
                 self._seen.add(trial.number)
                 self._take_in(trial)
-        chosen = considered(best_first(list(self._kept.values()), self._prepared), self._keep)
+        ranked = best_first(list(self._kept.values()), self._prepared)
         blended = [trial for trial in self._kept.values() if trial.number in self._blended]
+        front = pareto_front(ranked, self._prepared.metric.direction, self._costs)
+        chosen = {one.number: one for one in (*blended, *front, *considered(ranked, self._keep))}
         notice, size, staying = None, 0, set()
-        for trial in [*blended, *(one for one in chosen if one.number not in self._blended)]:
+        for trial in chosen.values():
             own = self._sizes[trial.number]
             if self._disk is None or size + own <= self._disk:
                 size += own

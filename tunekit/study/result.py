@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.advice import advise
 from tunekit.errors import StudyError
+from tunekit.objectives import pareto_front
 from tunekit.study.blend import Blend, best_first
 from tunekit.study.prepared import Prepared
 from tunekit.trial import State, Trial
@@ -39,31 +40,47 @@ class Result:
         ledger = study.open_ledger_to_read(site)
         try:
             path = ledger.folder / "result.json"
-            trials = [trial_summary(trial) for trial in [*ledger.trials(), *ledger.running()]]
+            facts, ended = ledger.identity, ledger.trials()
+            now = {
+                "trials": [trial_summary(trial) for trial in [*ended, *ledger.running()]],
+                **_front(ended, facts["direction"], facts.get("also_minimize") or []),
+            }
             if path.exists():
-                return cls(study, site, {**json.loads(path.read_text()), "trials": trials})
-            facts = ledger.identity
+                return cls(study, site, {**json.loads(path.read_text()), **now})
             empty = {"study": study.name, "metric": facts["metric"], "direction": facts["direction"]}
-            return cls(study, site, {**empty, "baseline": None, "trials": trials, "ensemble": None})
+            return cls(study, site, {**empty, "baseline": None, **now, "ensemble": None})
         finally:
             ledger.close()
 
-    def export(self, folder: Path | str, *, overwrite: bool = False) -> Path:
+    def export(self, folder: Path | str, *, overwrite: bool = False, trial: int | None = None) -> Path:
         """Write the blend as a bundle that predicts with numpy and onnxruntime alone.
 
         Args:
             folder: to be created.
             overwrite: replace a bundle that is there.
+            trial: number of a trial to be exported instead of the blend.
 
         Raises:
-            StudyError: there is no blend yet.
+            StudyError: there is no blend yet, or the trial's models were not kept.
             ExportError: the bundle would predict differently, or the folder holds something else.
         """
         from tunekit.study.bundling import export
 
-        if self.summary["ensemble"] is None:
+        summary = self.summary if trial is None else {**self.summary, "ensemble": self._alone(trial)}
+        if summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
-        return export(self.study, self.site, self.summary, Path(folder), overwrite=overwrite)
+        return export(self.study, self.site, summary, Path(folder), overwrite=overwrite)
+
+    def _alone(self, number: int) -> dict[str, Any]:
+        """A trial as a blend of one."""
+        complete = {one["number"]: one for one in self.summary["trials"] if one["state"] == State.COMPLETE}
+        first = complete.get(number) and complete[number]["same_as"]
+        if number not in complete or first is not None:
+            said = f"; it has the result of trial {first}: export that" if first is not None else ""
+            raise StudyError(f"trial {number} can't be exported, it was not fitted on every fold{said}")
+        trial = complete[number]
+        member = {"trial": number, "family": trial["family"], "weight": 1.0, "score": trial["score"]}
+        return {"members": [member], "oof_score": trial["score"]}
 
     def __str__(self) -> str:
         from tunekit.tracking.summary import summary_text
@@ -80,6 +97,7 @@ def trial_summary(trial: Trial) -> dict[str, Any]:
         "interrupted": trial.state is State.INTERRUPTED,
         "same_as": trial.same_as,
         "score": trial.score,
+        "costs": trial.costs,
         "fold_scores": trial.fold_scores,
         "values": trial.values,
         "seconds": trial.seconds,
@@ -87,13 +105,21 @@ def trial_summary(trial: Trial) -> dict[str, Any]:
     }
 
 
+def _front(trials: Sequence[Trial], direction: str, costs: Sequence[str]) -> dict[str, Any]:
+    """With several objectives: the trials that none beats, as (number of) trials in a summary."""
+    if not costs:
+        return {}
+    front = pareto_front(trials, direction, costs)
+    return {"also_minimize": list(costs), "front": [trial.number for trial in front]}
+
+
 def summarise(
-    name: str, prepared: Prepared, trials: Sequence[Trial], blended: Blend | None, overhead: dict[str, float]
+    study: Study, prepared: Prepared, trials: Sequence[Trial], blended: Blend | None, overhead: dict[str, float]
 ) -> dict[str, Any]:
     """The summary of a search, in plain JSON types.
 
     Args:
-        name: of the study.
+        study: the declaration.
         prepared: its rows.
         trials: all that ended.
         blended: the blend, or None.
@@ -102,11 +128,12 @@ def summarise(
     ranked = best_first(trials, prepared)
     baseline = next((trial.score for trial in ranked if trial.family == "baseline"), None)
     return {
-        "study": name,
+        "study": study.name,
         "metric": prepared.metric.name,
         "direction": prepared.metric.direction,
         "baseline": baseline,
         "trials": [trial_summary(trial) for trial in sorted(trials, key=lambda trial: trial.number)],
+        **_front(trials, prepared.metric.direction, study.also_minimize),
         "ensemble": None if blended is None else _ensemble(blended, prepared),
         "advice": [one.to_json() for one in advise(trials, prepared.metric.direction)],
         "overhead": overhead,

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from tunekit.study.prepared import Prepared
 from tunekit.study.result import summarise
 from tunekit.study.starting import plans_for
 from tunekit.tracking import Observer, Observers, StudyFacts
+from tunekit.training.trial import MeasureCosts
+from tunekit.trial import Trial
 
 if TYPE_CHECKING:
     from tunekit.study.study import Study
@@ -168,7 +171,7 @@ def search(
         executor = _executor(study, effort, site, ledger, data)
         stack.callback(executor.close)
         observer.study_started(_facts(study, prepared, effort, executor.workers), ledger.trials())
-        for notice in prepared.data.notices:
+        for notice in [*prepared.data.notices, *_changed_families(study, ledger.trials())]:
             observer.message(notice)
         disk = int(SHARE_OF_DISK * shutil.disk_usage(ledger.folder).free) if effort.disk is None else effort.disk
         conductor = Conductor(
@@ -181,7 +184,8 @@ def search(
             goal=Goal(clock, prepared.metric, effort.trials, effort.until),
             threads=effort.threads,
             limits=effort.limits,
-            keeping=Keeping(ledger, prepared, effort.keep, disk),
+            keeping=Keeping(ledger, prepared, effort.keep, disk, study.also_minimize),
+            costs=_serving_cost(study, prepared),
         )
         conductor.run(executor)
         workers = executor.workers
@@ -190,9 +194,11 @@ def search(
         blended = None
         if judge:
             seconds = LONGEST_BLEND if effort.budget is None else max(0.0, effort.budget - searched)
-            blended = blend(ledger, conductor.trials, prepared, study.seed, seconds, effort.keep)
+            names = {family.name for family in study.families}
+            candidates = [trial for trial in conductor.trials if trial.family in names]
+            blended = blend(ledger, candidates, prepared, study.seed, seconds, effort.keep)
         overhead = _overhead(searched, clock.elapsed, conductor.busy_seconds, workers)
-        summary = summarise(study.name, prepared, conductor.trials, blended, overhead)
+        summary = summarise(study, prepared, conductor.trials, blended, overhead)
         if judge:
             write_json(ledger.folder / "result.json", summary)
         observer.study_ended(summary)
@@ -201,13 +207,23 @@ def search(
 
 def _open(ledger: Ledger, study: Study, prepared: Prepared, *, fresh: bool) -> None:
     """Open the ledger with every family's plans."""
-    ledger.open({**prepared.identity, "seed": study.seed}, seed=study.seed, fresh=fresh)
+    study.driver.check(1 + len(study.also_minimize))
+    ledger.open(study.identity(prepared), seed=study.seed, fresh=fresh, program=study.program)
     data = prepared.data
     starts = plans_for(study.start_from, [family.name for family in study.families])
     for family in study.families:
         plans: list[dict[str, Any]] = [*starts[family.name], {"defaults": True}]
         plans += [{"values": values} for values in family.portfolio(data.task, temporal=data.time is not None)]
         ledger.add_family(family.name, ProposalSampler(study.driver, study.seed, family.name), study.stopper, plans)
+
+
+def _changed_families(study: Study, trials: Sequence[Trial]) -> list[str]:
+    """What is to be said of families that came or went since the study was searched before."""
+    before = Counter(trial.family for trial in trials)
+    names = [family.name for family in study.families]
+    new = [f"{name} is new in this study" for name in names if before and name not in before]
+    gone = [name for name in before if name not in names]
+    return new + [f"{name} is not in this study any more: its {before[name]} trials stay, unblended" for name in gone]
 
 
 def _data_folder(ledger: Ledger, stack: ExitStack) -> Path:
@@ -230,6 +246,19 @@ def _executor(study: Study, effort: Effort, site: Site, ledger: Ledger, data: Pa
     return LocalExecutor(effort.workers or 1, effort.threads, log, data, heavy=heavy)
 
 
+def _serving_cost(study: Study, prepared: Prepared) -> MeasureCosts | None:
+    if not study.also_minimize:
+        return None
+    from tunekit.export.serving import ServingCost
+
+    data, (train, _) = prepared.data, prepared.folds.pairs[0]
+    row = data.raw_rows(train[:1])
+    folds = len(prepared.folds)
+    return ServingCost(
+        study.also_minimize, data.task, data.outputs, data.classes, prepared.schema, row, folds, len(train)
+    )
+
+
 def _facts(study: Study, prepared: Prepared, effort: Effort, workers: int) -> StudyFacts:
     return StudyFacts(
         name=study.name,
@@ -246,6 +275,7 @@ def _facts(study: Study, prepared: Prepared, effort: Effort, workers: int) -> St
         budget=effort.budget,
         trial_limit=effort.trials,
         workers=workers,
+        also_minimize=study.also_minimize,
     )
 
 

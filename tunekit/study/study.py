@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +15,10 @@ from tunekit.executors import Limits
 from tunekit.families import Family, default_families
 from tunekit.ledger import Ledger
 from tunekit.metrics import Metric
+from tunekit.objectives import checked_costs
 from tunekit.stopping import Median, Stopper
 from tunekit.study.prepared import Prepared, prepare
+from tunekit.study.program import program_digest
 from tunekit.study.result import Result
 from tunekit.study.search import Effort, Site, search
 from tunekit.study.starting import StartFrom, plans_for
@@ -48,6 +51,8 @@ class Study:
             `tk.NeverStop()`.
         seed: of the split, the proposals and every fit.
         start_from: known-good values to try before anything else: see `tk.start_from`.
+        also_minimize: what counts beside the score: "latency", the time of one prediction by the exported trial, or
+            "size", of its file, or both. The search looks for the whole Pareto front; the blend goes by the score.
 
     Raises:
         StudyError: the declaration contradicts itself.
@@ -65,6 +70,7 @@ class Study:
         stopper: Stopper | None = None,
         seed: int = 0,
         start_from: Sequence[StartFrom] = (),
+        also_minimize: Sequence[str] = (),
     ) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise StudyError(f"the study's name is {name!r}; expected letters, digits, '-' and '_', such as 'ames'")
@@ -77,6 +83,8 @@ class Study:
         self.stopper = stopper or Median()
         self.seed = seed
         self.start_from = list(start_from)
+        self.also_minimize = checked_costs(also_minimize)
+        self._file: str | None = sys._getframe(1).f_globals.get("__file__")
         self._check_families()
         plans_for(self.start_from, [family.name for family in self.families])
 
@@ -196,6 +204,15 @@ class Study:
     def prepare(self) -> Prepared:
         """The rows, split and typed."""
         return prepare(self.data.load(), self.split, self.metric, self.seed)
+
+    def identity(self, prepared: Prepared) -> dict[str, Any]:
+        """What must stay the same for trials to be comparable."""
+        return {**prepared.identity, "seed": self.seed, "also_minimize": list(self.also_minimize) or None}
+
+    @property
+    def program(self) -> str:
+        """Digest of the code that declares the study; its space may be another one only where this is another one."""
+        return program_digest(self._file, self.families)
 
     def _check_families(self) -> None:
         names = [family.name for family in self.families]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 PARENT, NUMBER, STATE, HOME = "tunekit.parent", "tunekit.trial", "tunekit.state", "tunekit.home"
+FRONT = "tunekit.front"
 MLFLOW_PARENT, MLFLOW_NOTE = "mlflow.parentRunId", "mlflow.note.content"
 PAGE = 1000
 
@@ -101,6 +102,7 @@ class Mirror:
             if run is None:
                 tags = {MLFLOW_PARENT: self._parent, NUMBER: str(trial.number), **self._common_tags()}
                 run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=trial.name)
+                self._runs[trial.number] = run
             self._log(run.info.run_id, trial_record(trial, self._standings.facts))
             self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
         self._standings.add(trial)
@@ -120,9 +122,18 @@ class Mirror:
         record = summary_record(summary, _now())
         record.tags[MLFLOW_NOTE] = note(self._standings, summary)
         self._log(self._parent, record)
+        self._mark_front(summary.get("front") or [])
         self._client.log_text(self._parent, json.dumps(_plain(summary), indent=2) + "\n", "summary.json")
         self._client.set_terminated(self._parent, status="FINISHED")
         self._open = False
+
+    def _mark_front(self, front: Sequence[int]) -> None:
+        """Let the trials of the Pareto front be found by a tag."""
+        for number, run in self._runs.items():
+            if number in front:
+                self._client.set_tag(run.info.run_id, FRONT, "yes")
+            elif FRONT in run.data.tags:
+                self._client.delete_tag(run.info.run_id, FRONT)
 
     def attach(self, study: str) -> None:
         """Find the parent run of a study that isn't running, so that a bundle can be added to it."""

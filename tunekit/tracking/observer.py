@@ -30,6 +30,7 @@ class StudyFacts:
         budget: seconds for the whole search, or None.
         trial_limit: number of trials to end with, or None.
         workers: trials at a time.
+        also_minimize: what counts beside the score: see `tunekit.objectives`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class StudyFacts:
     budget: float | None
     trial_limit: int | None
     workers: int
+    also_minimize: tuple[str, ...] = ()
 
     def better(self, one: float, other: float) -> bool:
         """Whether score `one` is better than `other`."""

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tunekit.objectives import COSTS
 from tunekit.tracking.advice import advice_lines, importances
+from tunekit.tracking.front import front_rows
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text
 from tunekit.trial import State, Trial
@@ -104,6 +106,8 @@ def trial_record(trial: Trial, facts: StudyFacts) -> Record:
     for fold, epoch in enumerate(trial.best_epochs):
         record.add("best_epoch", epoch, end, fold)
     record.add("score", trial.score, end)
+    for name, cost in trial.costs.items():
+        record.add(f"{name}_{COSTS[name].lower()}", cost, end)
     record.add("fold_score_std", spread(trial.fold_scores), end)
     record.add("seconds", trial.seconds, end)
     record.add("fit_seconds", trial.fit_seconds, end)
@@ -133,6 +137,7 @@ def trial_tags(trial: Trial, facts: StudyFacts) -> dict[str, str]:
 def study_params(facts: StudyFacts) -> dict[str, str]:
     """The facts of a study as parameters of the parent run."""
     known = {**asdict(facts), "families": ", ".join(facts.families)}
+    known["also_minimize"] = ", ".join(facts.also_minimize) or None
     del known["name"]
     return {name: str(value)[:PARAM_LIMIT] for name, value in known.items() if value is not None}
 
@@ -178,6 +183,7 @@ def note(standings: Standings, summary: Mapping[str, Any] | None = None) -> str:
         lines += [f"Searching: {standings.ended} trials ended ({standings.counts_text()})."]
     else:
         lines += _judgement(standings, summary)
+        lines += _front_note(standings.facts.metric, summary)
         lines += advice_note(summary)
     leaders = standings.leaders(LEADERS)
     if leaders:
@@ -193,6 +199,14 @@ def advice_note(summary: Mapping[str, Any]) -> list[str]:
     """The advice in Markdown: a heading and a list; nothing where there is none."""
     lines = advice_lines(summary, most=ADVICE_LINES)
     return ["", "### Advice", *(f"- {line}" for line in lines)] if lines else []
+
+
+def _front_note(metric: str, summary: Mapping[str, Any]) -> list[str]:
+    """The Pareto front in Markdown; nothing where there is one objective."""
+    costs, rows = front_rows(summary)
+    if not rows:
+        return []
+    return ["", "### Pareto front", *_table(("trial", metric, *costs), rows)]
 
 
 def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:

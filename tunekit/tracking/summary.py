@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunekit.tracking.advice import advice_lines
+from tunekit.tracking.front import front_rows
 from tunekit.tracking.standings import counts_text, score_text, seconds_text, spread_text
 from tunekit.trial import State
 
@@ -58,6 +59,13 @@ def summary_renderable(summary: Mapping[str, Any], *, leaders: int = LEADERS) ->
         parts += _blend(ensemble, summary.get("baseline"), metric)
     else:
         parts.append(Text(f"baseline {metric} {score_text(summary.get('baseline'))}; no blend was made"))
+    costs, front = front_rows(summary)
+    if front:
+        table = score_table(metric, *costs)
+        table.columns[0].header = "Pareto front"
+        for cells in front:
+            table.add_row(*map(Text, cells))
+        parts.append(table)
     if advice := advice_lines(summary):
         parts.append(Text.assemble(("advice", "bold"), *(f"\n- {line}" for line in advice)))
     overhead = summary.get("overhead")

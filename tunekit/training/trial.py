@@ -8,6 +8,7 @@ message to the conductor                               answer
 ("suggest", Dimension)                                 the value
 ("settled",)                                           True to go on: all values are known, the work begins
 ("epochs", [(fold, epoch, best score, logs)], asks)    True to stop, if it asks
+("costs", {name: cost})                                (where the study asks for costs, after the first and last fold)
 ("fold", fold, score, best epoch, seconds so far)      True to go on
 ("done", seconds, peak memory in bytes)
 ("stopped", seconds, peak memory)                      (after an answer that said so)
@@ -25,6 +26,7 @@ import math
 import resource
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
@@ -55,6 +57,10 @@ MOST_REMEMBERED = 256 * 2**20
 """Bytes of rows, over all folds, up to which what is made of them is kept for the next trial in the same process."""
 
 
+MeasureCosts = Callable[[Family, dict[str, Value], Path, int], dict[str, float]]
+"""What it takes to serve a trial, by name: from its family, its values, its folder, and how many folds are in there."""
+
+
 @dataclass(frozen=True)
 class TrialTask:
     """What a trial's process is told.
@@ -66,6 +72,7 @@ class TrialTask:
         threads: to be used by the fit.
         seconds: its limit; each fold's fit is asked to end in its share of it.
         rungs: epochs of the first fold after which to ask whether to go on.
+        costs: measures what it takes to serve the trial.
     """
 
     family: Family
@@ -74,6 +81,7 @@ class TrialTask:
     threads: int
     seconds: float | None = None
     rungs: frozenset[int] = frozenset()
+    costs: MeasureCosts | None = None
 
 
 class _Stopped(Exception):
@@ -200,6 +208,9 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
         if fitted.stopped:
             raise _Stopped
         score = _judge_and_save(fitted, fold, place.folder, store)
+        # Nets have the same size on every fold; trees are as many as each fold's early stopping lets grow.
+        if task.costs is not None and (number == 0 or (number == folds - 1 and fitter is task.family)):
+            line.tell("costs", task.costs(task.family, values, place.folder, number + 1))
         seconds = time.monotonic() - begun - line.waited
         if not line.ask("fold", number, score, fitted.best_epoch, seconds):
             raise _Stopped
