@@ -314,4 +314,4 @@ def test_a_plan_that_contradicts_itself_is_refused(plan) -> None:
 def test_columns_without_a_name_of_their_own_are_refused() -> None:
     for names in (["a", "a"], ["a", ""]):
         with pytest.raises(ExportError, match="need names, each its own"):
-            Graph([(name, "double") for name in names])
+            Graph([(name, "double", ()) for name in names])

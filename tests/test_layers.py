@@ -46,6 +46,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pandas": ANYWHERE,
     "scipy": ANYWHERE,
     "pyarrow": {"data"},
+    "PIL": {"data"},
     "sklearn": {"families", "metrics", "data", "executors"},  # executors: preloading only
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},

@@ -95,7 +95,14 @@ def test_the_store_holds_no_test_target(stored) -> None:
             assert not hidden & set(array.ravel().tolist()), name
         facts = (folder / "facts.json").read_text()
         assert not [price for price in hidden if f"{price:.0f}" in facts]
-    assert set(json.loads((folder / "facts.json").read_text())) == {"task", "outputs", "cardinalities", "folds"}
+    assert set(json.loads((folder / "facts.json").read_text())) == {
+        "task",
+        "outputs",
+        "cardinalities",
+        "folds",
+        "arrays",
+        "array_names",
+    }
 
 
 def test_a_trial_leaves_no_trace_of_a_test_target(tmp_path) -> None:

@@ -12,13 +12,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Arrays": "tunekit.data",
     "Baseline": "tunekit.families",
     "Bundle": "tunekit.bundle",
+    "ConvNet": "tunekit.families",
     "Forest": "tunekit.families",
     "GroupKFold": "tunekit.data",
     "Halving": "tunekit.stopping",
     "Holdout": "tunekit.data",
     "HyperParameters": "tunekit.space",
+    "Images": "tunekit.data",
     "KFold": "tunekit.data",
     "Keras": "tunekit.families",
     "Limits": "tunekit.executors",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.bundle.columns import raw_columns, typed_column
+from tunekit.bundle.columns import ARRAY, array_column, raw_columns, typed_column
 from tunekit.bundle.manifest import GRAPH, read_bundle
 from tunekit.errors import BundleError, DataError
 
@@ -23,13 +23,16 @@ _TYPES = {
     "category": "tensor(string)",
 }
 
+_ARRAY_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+
 
 class Bundle:
     """A blend of models with all of its preparation, loaded from a folder.
 
-    Rows come as a DataFrame, a list of dicts, or a dict of columns, with the columns of the table that the models were
-    trained on. A value may be missing (None, NaN, "") and a category may be new; a column may not be missing. Columns
-    that the models don't read are ignored. Loading runs no code of the sender. One bundle may serve several threads.
+    Rows come as a DataFrame, a list of dicts, or a dict of columns, with the columns of the data that the models were
+    trained on. A value may be missing (None, NaN, "") and a category may be new; a column may not be missing, nor may
+    an array, such as an image. Columns that the models don't read are ignored. Loading runs no code of the sender. One
+    bundle may serve several threads.
 
     Attributes:
         name: of the study.
@@ -51,6 +54,11 @@ class Bundle:
         self.task: str = manifest["task"]
         self.classes: list[Any] = list(manifest["classes"])
         self.columns: list[tuple[str, str]] = [(column["name"], column["kind"]) for column in manifest["columns"]]
+        self._arrays = {
+            column["name"]: (tuple(column["shape"]), column["dtype"])
+            for column in manifest["columns"]
+            if column["kind"] == ARRAY
+        }
         self._session = session
 
     @classmethod
@@ -158,16 +166,22 @@ class Bundle:
                 f"{len(absent)} of {len(self.columns)} column(s) are missing: {_absent(absent, list(raw))}; expected "
                 "every column that the models were trained on (a value may be missing, a column may not)"
             )
-        typed = {name: typed_column(raw[name], kind, name) for name, kind in self.columns}
+        typed = {
+            name: array_column(raw[name], *self._arrays[name], name)
+            if kind == ARRAY
+            else typed_column(raw[name], kind, name)
+            for name, kind in self.columns
+        }
         for name, values in typed.items():
-            if values.shape != (count,):
+            if values.shape[:1] != (count,) or (values.ndim > 1 and name not in self._arrays):
                 raise DataError(
                     f"column {name!r} has shape {values.shape}; expected one value for each of {count} rows"
                 )
         return typed, count
 
     def _check_graph(self, folder: Path) -> None:
-        expected = {name: _TYPES[kind] for name, kind in self.columns}
+        expected = {name: _TYPES[kind] for name, kind in self.columns if kind != ARRAY}
+        expected |= {name: _ARRAY_TYPES[dtype] for name, (_, dtype) in self._arrays.items()}
         received = {given.name: given.type for given in self._session.get_inputs()}
         outputs = {given.name for given in self._session.get_outputs()}
         graph = self.manifest["graph"]

@@ -12,6 +12,8 @@ number     float64             NaN
 boolean    float64, 0 or 1     NaN
 date       float64, seconds    NaN (seconds since 1970-01-01, UTC)
 category   object, str         "" (None, NaN, NaT and pandas.NA become "")
+array      uint8 or float32    not allowed: every cell is an array of the
+                               column's shape, such as an image
 =========  ==================  ==========================================
 """
 
@@ -26,6 +28,12 @@ import numpy.typing as npt
 from tunekit.errors import DataError
 
 KINDS = ("number", "boolean", "date", "category")
+"""Kinds of a table's columns."""
+
+ARRAY = "array"
+"""The kind of a column whose cells are arrays."""
+
+ARRAY_TYPES = ("uint8", "float32")
 
 _TRUE = {"true", "t", "yes", "y", "1", "1.0"}
 _FALSE = {"false", "f", "no", "n", "0", "0.0"}
@@ -84,6 +92,61 @@ def typed_column(values: Any, kind: str, name: str) -> npt.NDArray[Any]:
     if kind == "category":
         return _texts(raw)
     raise DataError(f"column {name!r}: kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
+
+
+def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> npt.NDArray[Any]:
+    """Convert a raw column of arrays.
+
+    Args:
+        values: an array (n, *shape), or a sequence of n arrays or nested lists.
+        shape: of a cell. One channel may be left out: (28, 28) stands for (28, 28, 1).
+        dtype: one of `ARRAY_TYPES`.
+        name: the column's name, for messages.
+
+    Returns:
+        (n, *shape) of that type.
+
+    Raises:
+        DataError: a cell has another shape, is not made of finite numbers, or does not fit the type.
+    """
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return _cells(values, shape, dtype, name, 0)
+    cells = [_cells(_array(value, name, row)[None], shape, dtype, name, row) for row, value in enumerate(values)]
+    return np.concatenate(cells) if cells else np.empty((0, *shape), dtype=dtype)
+
+
+def _array(value: Any, name: str, row: int) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(value)
+        if array.dtype == object:
+            raise ValueError
+    except ValueError:
+        raise DataError(
+            f"column {name!r}, row {row}: received {_short(value)}, expected an array of numbers, its rows equally long"
+        ) from None
+    return array
+
+
+def _cells(cells: npt.NDArray[Any], shape: tuple[int, ...], dtype: str, name: str, first: int) -> npt.NDArray[Any]:
+    if cells.shape[1:] == shape[:-1] and shape[-1:] == (1,):
+        cells = cells[..., None]
+    if cells.shape[1:] != shape:
+        raise DataError(f"column {name!r}, row {first}: received an array of shape {cells.shape[1:]}, expected {shape}")
+    if cells.dtype.kind not in "buif":
+        raise DataError(f"column {name!r}, row {first}: received an array of {cells.dtype}, expected numbers")
+    typed = cells.astype(dtype, copy=False)
+    axes = tuple(range(1, cells.ndim))
+    wrong = typed != cells if dtype == "uint8" else ~np.isfinite(typed)
+    if len(bad := np.flatnonzero(wrong.any(axis=axes))):
+        expected = "whole numbers from 0 to 255" if dtype == "uint8" else "finite numbers"
+        value = cells[bad[0]][wrong[bad[0]]].flat[0]
+        raise DataError(f"column {name!r}, row {first + bad[0]}: its array holds {value}, expected {expected} only")
+    return typed
+
+
+def _short(value: Any, most: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def raw_columns(rows: Any) -> tuple[Mapping[str, Any], int]:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tunekit.bundle.columns import KINDS
+from tunekit.bundle.columns import ARRAY, ARRAY_TYPES, KINDS
 from tunekit.errors import BundleError
 
 FORMAT = "tunekit-bundle"
@@ -137,8 +137,10 @@ def _fault(manifest: dict[str, Any]) -> str | None:
     if not fits or manifest["outputs"] != (classes if classes > 2 else 1):
         return f"says {classes} classes and {manifest['outputs']} outputs, which don't fit {manifest['task']!r}"
     for column in manifest["columns"]:
-        if not isinstance(column, dict) or not column.get("name") or column.get("kind") not in KINDS:
-            return f"describes a column as {column!r}; expected a name and a kind, one of {', '.join(KINDS)}"
+        if not isinstance(column, dict) or not column.get("name") or column.get("kind") not in (*KINDS, ARRAY):
+            return f"describes a column as {column!r}; expected a name and a kind, one of {', '.join((*KINDS, ARRAY))}"
+        if column["kind"] == ARRAY and not _is_array(column):
+            return f"describes a column as {column!r}; expected its shape and a type, one of {', '.join(ARRAY_TYPES)}"
     for entry in manifest["files"].values():
         if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str) or "bytes" not in entry:
             return f"describes a file as {entry!r}; expected its sha256 and its bytes"
@@ -150,3 +152,9 @@ def _fault(manifest: dict[str, Any]) -> str | None:
 def _digest_of(content: dict[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_array(column: dict[str, Any]) -> bool:
+    shape = column.get("shape")
+    sizes = isinstance(shape, list) and shape and all(isinstance(size, int) and size > 0 for size in shape)
+    return bool(sizes) and column.get("dtype") in ARRAY_TYPES

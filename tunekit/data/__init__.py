@@ -1,6 +1,7 @@
 """Rows: read, typed, split, encoded and prepared."""
 
 from tunekit.data.dataset import Dataset
+from tunekit.data.images import Arrays, Images
 from tunekit.data.preparation import Preparation
 from tunekit.data.reading import GAPS, read_chunks, read_frame
 from tunekit.data.schema import Column, Encoded, Schema
@@ -18,12 +19,14 @@ from tunekit.data.table import Table, infer_kind
 
 __all__ = [
     "GAPS",
+    "Arrays",
     "Column",
     "Dataset",
     "Encoded",
     "Folds",
     "GroupKFold",
     "Holdout",
+    "Images",
     "KFold",
     "Preparation",
     "Schema",

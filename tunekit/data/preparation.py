@@ -5,15 +5,19 @@ One `Preparation` a fold. It offers the same rows in the layouts that the famili
 =========  =====================================================================================================
 layout     arrays
 =========  =====================================================================================================
-columns    {"numbers": float32 (n, D + M), "codes": int32 (n, C)}: scaled numbers, M gap indicators, codes
-flat       float32 (n, D + M + H): the numbers as above, then one 0/1 column for each known (column, code) pair
-ordinal    float32 (n, D + M + C): the numbers as above, then the codes as numbers
-native     float32 (n, D + C): unscaled numbers and codes, NaN where missing or unseen
+columns    {"numbers": float32 (n, D + M), "codes": int32 (n, C)}: scaled numbers, M gap indicators, codes; and each
+           array column by its name, float32 (n, *shape), scaled channel by channel
+flat       float32 (n, D + M + H + P): the numbers as above, then one 0/1 column for each known (column, code) pair,
+           then the values of the arrays as above
+ordinal    float32 (n, D + M + C + P): the numbers as above, then the codes as numbers, then the arrays
+native     float32 (n, D + C + P): unscaled numbers and codes, NaN where missing or unseen, and unscaled arrays
+array x    float32 (n, *shape): the array column x alone, scaled
 =========  =====================================================================================================
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,6 +28,12 @@ from tunekit.data.schema import MISSING, Encoded
 
 LAYOUTS = ("columns", "flat", "ordinal", "native")
 
+ALONE = "array "
+"""Begins the layout of one array column alone; its name follows."""
+
+CHUNK = 1024
+"""Rows of an array column that are looked at together, so that memory holds no second copy of it."""
+
 RARE = 2
 """A level in fewer training rows than this shares the code of unseen levels, so that this code is trained too."""
 
@@ -32,6 +42,41 @@ MOST_HOT = 256
 
 CLIP = 3.0
 """Scaled numbers approach this bound smoothly, x / sqrt(1 + (x / CLIP)^2): RealMLP, arXiv 2407.04491."""
+
+
+@dataclass(frozen=True)
+class ArrayScale:
+    """How one array column is scaled: (x - center) * factor, channel by channel, the channels being its last axis.
+
+    Args:
+        name: of the column.
+        shape: of a cell.
+        center: (channels,) float32 means over the training rows and all other axes.
+        factor: (channels,) float32 1 / standard deviation; 0 for a constant channel.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    center: npt.NDArray[np.float32]
+    factor: npt.NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, name: str, cells: npt.NDArray[Any]) -> ArrayScale:
+        """Learn from the cells of training rows, (n, *shape)."""
+        channels = cells.shape[-1]
+        total, squares, count = np.zeros(channels), np.zeros(channels), cells.size // max(channels, 1)
+        for start in range(0, len(cells), CHUNK):
+            total += cells[start : start + CHUNK].reshape(-1, channels).sum(axis=0, dtype=np.float64)
+        center = total / max(count, 1)
+        for start in range(0, len(cells), CHUNK):
+            squares += ((cells[start : start + CHUNK].reshape(-1, channels) - center) ** 2).sum(axis=0)
+        spread = np.sqrt(squares / max(count, 1))
+        factor = np.divide(1.0, spread, out=np.zeros(channels), where=spread > 0)
+        return cls(name, cells.shape[1:], center.astype(np.float32), factor.astype(np.float32))
+
+    def apply(self, cells: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Scale cells, (n, *shape)."""
+        return (np.asarray(cells, dtype=np.float32) - self.center) * self.factor
 
 
 @dataclass(frozen=True)
@@ -48,6 +93,7 @@ class Preparation:
             more than `MOST_HOT` the most frequent ones.
         target_center: mean of the training target; 0 unless regression.
         target_scale: standard deviation of the training target; 1 unless regression.
+        arrays: how each array column is scaled.
     """
 
     center: npt.NDArray[np.float64]
@@ -58,10 +104,15 @@ class Preparation:
     hot: npt.NDArray[np.int64]
     target_center: float
     target_scale: float
+    arrays: tuple[ArrayScale, ...] = ()
 
     @classmethod
     def fit(
-        cls, rows: Encoded, cardinalities: tuple[int, ...], target: npt.NDArray[np.float64] | None = None
+        cls,
+        rows: Encoded,
+        cardinalities: tuple[int, ...],
+        target: npt.NDArray[np.float64] | None = None,
+        array_names: tuple[str, ...] = (),
     ) -> Preparation:
         """Learn from training rows.
 
@@ -69,6 +120,7 @@ class Preparation:
             rows: the training rows, and no others.
             cardinalities: codes per category column, as `Schema.cardinalities`.
             target: float (n,) for regression, where nets train on the standardised target; None otherwise.
+            array_names: of the array columns.
         """
         center, factor = _scales(rows.numbers)
         spread = 0.0 if target is None else float(np.std(target))
@@ -82,32 +134,49 @@ class Preparation:
             hot=_hot(counts),
             target_center=0.0 if target is None else float(np.mean(target)),
             target_scale=spread if spread > 0 else 1.0,
+            arrays=tuple(ArrayScale.fit(name, cells) for name, cells in zip(array_names, rows.arrays, strict=True)),
         )
 
     def apply(self, rows: Encoded, layout: str) -> dict[str, npt.NDArray[Any]]:
         """The rows in a layout, as named arrays; all layouts but "columns" have one array, named "features"."""
         if layout == "native":
-            return {"features": self._native(rows)}
+            return {"features": _joined([self._native(rows), *rows.arrays])}
+        if layout.startswith(ALONE):
+            position = [scale.name for scale in self.arrays].index(layout.removeprefix(ALONE))
+            return {"features": self.arrays[position].apply(rows.arrays[position])}
+        arrays = [scale.apply(cells) for scale, cells in zip(self.arrays, rows.arrays, strict=True)]
         numbers = self._numbers(rows.numbers)
         codes = self.lookup[rows.codes + self.offsets] if len(self.offsets) else rows.codes
         if layout == "columns":
-            return {"numbers": numbers, "codes": codes}
+            named = {scale.name: cells for scale, cells in zip(self.arrays, arrays, strict=True)}
+            return {"numbers": numbers, "codes": codes} | named
         if layout == "ordinal":
-            return {"features": np.concatenate([numbers, codes.astype(np.float32)], axis=1)}
+            return {"features": _joined([numbers, codes, *arrays])}
         if layout == "flat":
             pairs = self.hot
-            hot = (codes[:, pairs[:, 0]] == pairs[:, 1]).astype(np.float32)
-            return {"features": np.concatenate([numbers, hot], axis=1)}
+            hot = codes[:, pairs[:, 0]] == pairs[:, 1]
+            return {"features": _joined([numbers, hot, *arrays])}
         raise ValueError(f"layout {layout!r} is unknown; expected one of {', '.join(LAYOUTS)}")
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The fields as arrays, for `numpy.savez`."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        plain = {name: np.asarray(getattr(self, name)) for name in _plain_fields()}
+        for number, scale in enumerate(self.arrays):
+            parts = {"name": scale.name, "shape": scale.shape, "center": scale.center, "factor": scale.factor}
+            plain |= {f"array_{number}_{part}": np.asarray(value) for part, value in parts.items()}
+        return plain
 
     @classmethod
     def from_arrays(cls, arrays: Any) -> Preparation:
         """The inverse of `to_arrays`; also reads what `numpy.load` returns."""
-        values = {field.name: arrays[field.name] for field in fields(cls)}
+        values: dict[str, Any] = {name: arrays[name] for name in _plain_fields()}
+        scales: list[ArrayScale] = []
+        while f"array_{len(scales)}_name" in arrays:
+            name, shape, center, factor = (
+                arrays[f"array_{len(scales)}_{part}"] for part in ("name", "shape", "center", "factor")
+            )
+            scales.append(ArrayScale(str(name), tuple(int(size) for size in shape), center, factor))
+        values["arrays"] = tuple(scales)
         for name in ("target_center", "target_scale"):
             values[name] = float(values[name])
         return cls(**values)
@@ -130,6 +199,16 @@ class Preparation:
 
     def _unseens(self) -> npt.NDArray[np.int64]:
         return self._ends() - self.offsets - 1
+
+
+def _plain_fields() -> list[str]:
+    return [field.name for field in fields(Preparation) if field.name != "arrays"]
+
+
+def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    """Values side by side, one row each, float32."""
+    flat = [np.asarray(part, dtype=np.float32).reshape(len(part), math.prod(part.shape[1:])) for part in parts]
+    return np.concatenate(flat, axis=1)
 
 
 def _scales(numbers: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tunekit.bundle.columns import raw_columns, typed_column
+from tunekit.bundle.columns import ARRAY, array_column, raw_columns, typed_column
 from tunekit.errors import DataError
 
 MISSING = 0
@@ -32,40 +32,59 @@ class Column:
 
     Args:
         name: as in the table.
-        kind: "number", "boolean", "date" or "category".
+        kind: "number", "boolean", "date", "category" or "array".
         levels: for a category, its texts in sorted order; a level's code is its position plus one.
+        shape: of an array's cells; the last axis is that of the channels.
+        dtype: of an array: "uint8" or "float32".
     """
 
     name: str
     kind: str
     levels: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Names of the numbers that this column becomes; none for a category."""
-        if self.kind == "category":
+        """Names of the numbers that this column becomes; none for a category or an array."""
+        if self.kind in ("category", ARRAY):
             return ()
         return tuple(f"{self.name}:{part}" for part in CALENDAR) if self.kind == "date" else (self.name,)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as arrays: `numbers` float64 (n, D) with NaN for missing, `codes` int32 (n, C)."""
+    """Rows as arrays: `numbers` float64 (n, D), NaN for missing; `codes` int32 (n, C); `arrays`, each (n, *shape)."""
 
     numbers: npt.NDArray[np.float64]
     codes: npt.NDArray[np.int32]
+
+    arrays: tuple[npt.NDArray[Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
+    def all(self) -> tuple[npt.NDArray[Any], ...]:
+        """Numbers, codes, and each array column."""
+        return self.numbers, self.codes, *self.arrays
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all rows."""
-        return self.numbers.nbytes + self.codes.nbytes
+        return sum(array.nbytes for array in self.all)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
         """The same columns for the given row positions."""
-        return Encoded(np.asarray(self.numbers[rows]), np.asarray(self.codes[rows]))
+        numbers, codes, *arrays = (np.asarray(array[rows]) for array in self.all)
+        return Encoded(numbers, codes, tuple(arrays))
+
+    @classmethod
+    def joined(cls, *parts: Encoded) -> Encoded:
+        """The rows of several, one after the other."""
+        arrays = tuple(np.concatenate(same) for same in zip(*(part.arrays for part in parts), strict=True))
+        numbers, codes = ([getattr(part, name) for part in parts] for name in ("numbers", "codes"))
+        return cls(np.concatenate(numbers), np.concatenate(codes), arrays)
 
 
 @dataclass(frozen=True)
@@ -77,12 +96,17 @@ class Schema:
     @property
     def numeric(self) -> tuple[Column, ...]:
         """Numbers, booleans and dates: what becomes `Encoded.numbers`."""
-        return tuple(column for column in self.columns if column.kind != "category")
+        return tuple(column for column in self.columns if column.kind not in ("category", ARRAY))
 
     @property
     def categorical(self) -> tuple[Column, ...]:
         """What becomes `Encoded.codes`."""
         return tuple(column for column in self.columns if column.kind == "category")
+
+    @property
+    def arrays(self) -> tuple[Column, ...]:
+        """What becomes `Encoded.arrays`."""
+        return tuple(column for column in self.columns if column.kind == ARRAY)
 
     @property
     def number_features(self) -> tuple[str, ...]:
@@ -120,7 +144,12 @@ class Schema:
                 f"{len(absent)} column(s) are missing: {', '.join(absent)}; expected every column that the models "
                 "were trained on (a value may be missing, a column may not)"
             )
-        return {column.name: typed_column(raw[column.name], column.kind, column.name) for column in self.columns}
+        return {
+            column.name: array_column(raw[column.name], column.shape, column.dtype, column.name)
+            if column.kind == ARRAY
+            else typed_column(raw[column.name], column.kind, column.name)
+            for column in self.columns
+        }
 
     def encode(self, typed: Mapping[str, npt.NDArray[Any]]) -> Encoded:
         """Encode typed columns, as `typed` returns them."""
@@ -135,7 +164,7 @@ class Schema:
         codes = np.empty((rows, len(self.categorical)), dtype=np.int32)
         for position, column in enumerate(self.categorical):
             codes[:, position] = _codes(typed[column.name], column.levels)
-        return Encoded(numbers, codes)
+        return Encoded(numbers, codes, tuple(typed[column.name] for column in self.arrays))
 
 
 def calendar(seconds: Number, floor: Callable[[Any], Any]) -> list[Number]:

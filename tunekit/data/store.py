@@ -41,7 +41,7 @@ class Store:
         """Write everything.
 
         Args:
-            facts: task, outputs and cardinalities.
+            facts: task, outputs, cardinalities, and names of the array columns.
             rows: the development rows.
             target: theirs.
             weight: theirs, or None.
@@ -52,28 +52,35 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"numbers": rows.numbers, "codes": rows.codes, "target": target}
         arrays |= {"unlabelled_numbers": unlabelled.numbers, "unlabelled_codes": unlabelled.codes}
+        for prefix, part in (("", rows), ("unlabelled_", unlabelled)):
+            arrays |= {f"{prefix}array_{number}": array for number, array in enumerate(part.arrays)}
         arrays |= {name: array for name, array in (("weight", weight), ("time", time)) if array is not None}
         for number, (train, valid) in enumerate(pairs):
             arrays |= {f"train_{number}": train, f"valid_{number}": valid}
         for name, array in arrays.items():
             np.save(self.folder / f"{name}.npy", np.ascontiguousarray(array))
-        (self.folder / "facts.json").write_text(json.dumps({**facts, "folds": len(pairs)}))
+        counts = {"folds": len(pairs), "arrays": len(rows.arrays)}
+        (self.folder / "facts.json").write_text(json.dumps({**facts, **counts}))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Task, outputs, cardinalities and the number of folds."""
+        """Task, outputs, cardinalities, names of the array columns, and the numbers of folds and of array columns."""
         facts: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
         return facts
 
     @property
     def rows(self) -> Encoded:
         """The development rows, mapped."""
-        return Encoded(self.array("numbers"), self.array("codes"))
+        return self._encoded("")
 
     @property
     def unlabelled(self) -> Encoded:
         """The rows to predict only, mapped."""
-        return Encoded(self.array("unlabelled_numbers"), self.array("unlabelled_codes"))
+        return self._encoded("unlabelled_")
+
+    def _encoded(self, prefix: str) -> Encoded:
+        arrays = tuple(self.array(f"{prefix}array_{number}") for number in range(self.facts["arrays"]))
+        return Encoded(self.array(f"{prefix}numbers"), self.array(f"{prefix}codes"), arrays)
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """A mapped array."""

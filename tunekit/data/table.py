@@ -173,12 +173,38 @@ class Table:
         return time
 
     def _weights(self, frame: pd.DataFrame) -> npt.NDArray[np.float64] | None:
-        if self.weight is None:
-            return None
-        weight = typed_column(frame[self.weight], "number", self.weight)
-        if np.isnan(weight).any() or (weight < 0).any() or not weight.sum() > 0:
-            raise DataError(f"weight column {self.weight!r} must hold non-negative numbers, none missing, not all zero")
-        return weight
+        return None if self.weight is None else row_weights(frame[self.weight], f"weight column {self.weight!r}")
+
+
+def row_weights(values: Any, name: str) -> npt.NDArray[np.float64]:
+    """Row weights, checked.
+
+    Raises:
+        DataError: they can't be weights.
+    """
+    weight = typed_column(values, "number", name)
+    if np.isnan(weight).any() or (weight < 0).any() or not weight.sum() > 0:
+        raise DataError(f"{name} must hold non-negative numbers, none missing, not all zero")
+    return weight
+
+
+def numbers_or_classes(
+    column: pd.Series[Any], name: str, classes: tuple[Any, ...] = (), kind: str | None = None
+) -> tuple[npt.NDArray[np.float64], tuple[Any, ...]]:
+    """A target: its values, or the positions of its classes; and the classes.
+
+    Args:
+        column: none of it missing.
+        name: of the target.
+        classes: in order; empty for those that are found.
+        kind: "category" for classes, "number" for numbers, None for what it looks like.
+
+    Raises:
+        DataError: it can't be predicted.
+    """
+    if column.isna().any():
+        raise DataError(f"target {name!r} is missing in row {int(np.flatnonzero(column.isna())[0])}; expected a value")
+    return _target(column, name, kind, classes)
 
 
 def infer_kind(column: pd.Series[Any], name: str) -> str | None:

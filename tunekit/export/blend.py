@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from tunekit.bundle.columns import ARRAY
 from tunekit.data.preparation import Preparation
+from tunekit.data.schema import Column
 from tunekit.errors import ExportError
 from tunekit.export.features import Encoding, Prepared
 from tunekit.export.graph import ROWS, Graph, Value
@@ -42,8 +44,7 @@ def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.Model
     Raises:
         ExportError: a member's files are absent, or hold something that can't be exported.
     """
-    types = [(column.name, "string" if column.kind == "category" else "double") for column in plan.schema.columns]
-    graph = Graph(types)
+    graph = Graph([(column.name, _type_of(column), column.shape) for column in plan.schema.columns])
     encoding = Encoding(graph, plan.schema)
     axis = graph.constant(np.array([1], dtype=np.int64))
     members = []
@@ -60,6 +61,12 @@ def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.Model
         "members": graph.output("members", together, [ROWS, len(members), plan.outputs]),
     }
     return graph.model(plan.name), names
+
+
+def _type_of(column: Column) -> str:
+    if column.kind == ARRAY:
+        return column.dtype
+    return "string" if column.kind == "category" else "double"
 
 
 def _folds(

@@ -6,12 +6,13 @@ Columns are encoded once. What a fold learnt is applied once per fold, however m
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.data.preparation import CLIP, Preparation
+from tunekit.data.preparation import ALONE, CLIP, Preparation
 from tunekit.data.schema import CALENDAR, MISSING, Column, Schema, calendar
 from tunekit.errors import ExportError
 from tunekit.export.graph import Graph, Value
@@ -69,6 +70,11 @@ class Encoding:
         return self.graph.node("Transpose", self._rows(encoded), perm=[1, 0])
 
     @cached_property
+    def arrays(self) -> tuple[str, ...]:
+        """Float32 (n, *shape), each array column as it is."""
+        return tuple(self.graph.cast(column.name, "float") for column in self.schema.arrays)
+
+    @cached_property
     def places(self) -> str:
         """Int64 (n, C): where each code stands in a table of all columns' codes, one column after the other."""
         offsets = np.cumsum([0, *self.schema.cardinalities])[:-1].astype(np.int64)
@@ -83,7 +89,7 @@ class Encoding:
 
     def repeated(self, row: npt.NDArray[np.float64]) -> str:
         """The same row of values, (outputs,), for every row of the table."""
-        count = self.graph.node("Shape", self.schema.columns[0].name)
+        count = self.graph.node("Shape", self.schema.columns[0].name, end=1)
         shape = self.graph.concat([count, self.graph.constant(np.array([len(row)], dtype=np.int64))], axis=0)
         return self.graph.node("Expand", self.graph.constant(row[None, :]), shape)
 
@@ -110,21 +116,38 @@ class Prepared:
         self.preparation = preparation
 
     def features(self, layout: str) -> str:
-        """Float32 (n, F): one of the layouts of one matrix, "flat", "ordinal" or "native"."""
+        """Float32 (n, F): one of the layouts of one matrix, "flat", "ordinal" or "native"; or an array column alone."""
         if layout == "flat":
             return self.flat
         if layout == "ordinal":
             return self.ordinal
         if layout == "native":
             return self.native
+        if layout.startswith(ALONE):
+            return self.arrays[layout.removeprefix(ALONE)]
         raise ExportError(f"layout {layout!r} is no matrix of features; expected 'flat', 'ordinal' or 'native'")
 
     def group(self, name: str) -> str:
-        """One of the arrays of layout "columns": "numbers" or "codes"."""
-        value = {"numbers": self.numbers, "codes": self.codes}.get(name)
+        """One of the arrays of layout "columns": "numbers", "codes", or an array column."""
+        value = ({"numbers": self.numbers, "codes": self.codes} | self.arrays).get(name)
         if value is None:
-            raise ExportError(f"a net reads {name!r}, which the table doesn't have; expected 'numbers' or 'codes'")
+            known = [each for each, there in (("numbers", self.numbers), ("codes", self.codes)) if there]
+            told = ", ".join(map(repr, [*known, *self.arrays]))
+            raise ExportError(f"a net reads {name!r}, which the data doesn't have; expected one of {told}")
         return value
+
+    @cached_property
+    def arrays(self) -> dict[str, str]:
+        """Float32 (n, *shape), each array column by its name, scaled."""
+        scaled = {}
+        for raw, scale in zip(self.encoding.arrays, self.preparation.arrays, strict=True):
+            centered = self.graph.node("Sub", raw, self.graph.constant(scale.center))
+            scaled[scale.name] = self.graph.node("Mul", centered, self.graph.constant(scale.factor))
+        return scaled
+
+    @cached_property
+    def _flattened(self) -> list[str]:
+        return [self.graph.node("Flatten", value, axis=1) for value in self.arrays.values()]
 
     @cached_property
     def numbers(self) -> str | None:
@@ -152,7 +175,8 @@ class Prepared:
     @cached_property
     def ordinal(self) -> str:
         """Layout "ordinal"."""
-        return self._joined(self.numbers, self._looked_up(self.preparation.lookup.astype(np.float32)))
+        codes = self._looked_up(self.preparation.lookup.astype(np.float32))
+        return self._joined(self.numbers, codes, *self._flattened)
 
     @cached_property
     def native(self) -> str:
@@ -164,7 +188,8 @@ class Prepared:
         column, code = self._columns_and_codes()
         unseen = np.asarray(self.encoding.schema.cardinalities, dtype=np.int64)[column] - 1
         nothing = (lookup == unseen) | (code == MISSING)
-        return self._joined(numbers, self._looked_up(np.where(nothing, np.nan, code).astype(np.float32)))
+        arrays = [self.graph.node("Flatten", value, axis=1) for value in self.encoding.arrays]
+        return self._joined(numbers, self._looked_up(np.where(nothing, np.nan, code).astype(np.float32)), *arrays)
 
     @cached_property
     def flat(self) -> str:
@@ -175,7 +200,7 @@ class Prepared:
             chosen = self.graph.node("Gather", self.codes, self.graph.constant(pairs[:, 0]), axis=1)
             equal = self.graph.node("Equal", chosen, self.graph.constant(pairs[:, 1]))
             hot = self.graph.cast(equal, "float")
-        return self._joined(self.numbers, hot)
+        return self._joined(self.numbers, hot, *self._flattened)
 
     def weighed(self, weights: npt.NDArray[np.float64]) -> str:
         """Float64 (n, outputs): layout "flat" times weights (F, outputs), without building its 0/1 columns."""
@@ -188,13 +213,19 @@ class Prepared:
         if len(pairs):
             place = self.preparation.offsets[pairs[:, 0]] + pairs[:, 1]
             table = np.zeros((len(self.preparation.lookup), weights.shape[1]))
-            table[place] = weights[width:]  # an unknown level's row stays 0: it has no 0/1 column
+            table[place] = weights[width : width + len(pairs)]  # an unknown level's row stays 0: it has no 0/1 column
             column, _ = self._columns_and_codes()
             table = table[self.preparation.offsets[column] + self.preparation.lookup]
             looked_up = self._looked_up(table)
             if looked_up is not None:
                 axes = self.graph.constant(np.array([1], dtype=np.int64))
                 terms.append(self.graph.node("ReduceSum", looked_up, axes, keepdims=0))
+        start = width + len(pairs)
+        for value, scale in zip(self._flattened, self.preparation.arrays, strict=True):
+            size = math.prod(scale.shape)
+            part = self.graph.constant(weights[start : start + size])
+            terms.append(self.graph.node("MatMul", self.graph.cast(value, "double"), part))
+            start += size
         if not terms:
             return self.encoding.repeated(np.zeros(weights.shape[1]))
         return terms[0] if len(terms) == 1 else self.graph.node("Sum", *terms)

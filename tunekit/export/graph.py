@@ -31,6 +31,8 @@ TYPES = {
     "int32": onnx.TensorProto.INT32,
     "int64": onnx.TensorProto.INT64,
     "string": onnx.TensorProto.STRING,
+    "uint8": onnx.TensorProto.UINT8,
+    "float32": onnx.TensorProto.FLOAT,
 }
 
 
@@ -66,14 +68,16 @@ class Graph:
     """An ONNX graph in the making.
 
     Args:
-        columns: (name, type) of the rank-1 inputs, one value a row; types as in `TYPES`.
+        columns: (name, type, shape) of the inputs, the shape being that of a row's value; types as in `TYPES`.
     """
 
-    def __init__(self, columns: Sequence[tuple[str, str]]) -> None:
-        self._taken = {name for name, _ in columns}
+    def __init__(self, columns: Sequence[tuple[str, str, tuple[int, ...]]]) -> None:
+        self._taken = {name for name, _, _ in columns}
         if len(self._taken) < len(columns) or "" in self._taken:
             raise ExportError("the columns need names, each its own, to be inputs of a graph; rename them in the table")
-        self._inputs = [helper.make_tensor_value_info(name, TYPES[kind], [ROWS]) for name, kind in columns]
+        self._inputs = [
+            helper.make_tensor_value_info(name, TYPES[kind], [ROWS, *shape]) for name, kind, shape in columns
+        ]
         self._outputs: list[onnx.ValueInfoProto] = []
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}

@@ -28,16 +28,13 @@ _TF2ONNX_OPSET = 18  # the highest that it knows; onnx's converter does the rest
 _KEEPS_WEIGHTS_CONSTANT = ("Conv", "Depthwise")
 """Operations that tf2onnx converts best with constant weights, as it does loops."""
 
-_INPUTS = {"columns": {"numbers", "codes"}}
-
 
 def net_to_onnx(model: keras.Model, layout: str) -> onnx.ModelProto:
     """Convert one net.
 
     Args:
         model: built, with its weights loaded; one output.
-        layout: "columns" if its inputs are named "numbers" and "codes" (either may be absent), "flat" if it has one
-            input, whatever its name.
+        layout: "columns" if its inputs are named as the parts of that layout, else it has one input, whatever its name.
 
     Returns:
         A model for onnxruntime, with the net's input names and any number of rows.
@@ -132,10 +129,8 @@ def _input_specs(model: keras.Model) -> Any:
 
 
 def _check_inputs(names: list[str], layout: str) -> None:
-    expected = _INPUTS.get(layout)
-    if (expected is None and len(names) != 1) or (expected is not None and not set(names) <= expected):
-        wanted = "one input" if expected is None else f"inputs named {' and '.join(sorted(expected))}"
-        raise ExportError(f"a net with inputs {', '.join(names)} came for layout {layout!r}; expected {wanted}")
+    if layout != "columns" and len(names) != 1:
+        raise ExportError(f"a net with inputs {', '.join(names)} came for layout {layout!r}; expected one input")
 
 
 def _fingerprint(function: Any) -> str | None:

@@ -16,7 +16,9 @@ import onnx
 
 from tunekit import __version__
 from tunekit.bundle import Bundle
+from tunekit.bundle.columns import ARRAY
 from tunekit.bundle.manifest import FORMAT, GRAPH, MANIFEST, VERSION, file_entry, is_bundle, sealed
+from tunekit.data.schema import Column
 from tunekit.errors import ExportError
 from tunekit.export.blend import NetConverter, blend_graph
 from tunekit.export.graph import OPSETS
@@ -24,6 +26,9 @@ from tunekit.export.parity import Parity, as_given, check_parity, tolerance_of
 from tunekit.export.plan import BlendPlan
 
 _OURS = {MANIFEST, GRAPH}
+
+LARGEST_EXAMPLE = 4096
+"""Values of an array in the example of a manifest."""
 
 
 def write_bundle(plan: BlendPlan, folder: str | Path, convert_nets: NetConverter, *, overwrite: bool = False) -> Parity:
@@ -138,7 +143,7 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
         "name": plan.name,
         "task": plan.task,
         "classes": list(plan.classes),
-        "columns": [{"name": column.name, "kind": column.kind} for column in plan.schema.columns],
+        "columns": [_described(column) for column in plan.schema.columns],
         "outputs": plan.outputs,
         "members": [{"label": member.label, "weight": member.weight} for member in plan.members],
         "example": example_row(plan),
@@ -163,13 +168,22 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
     return plain
 
 
+def _described(column: Column) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": column.name, "kind": column.kind}
+    return told if column.kind != ARRAY else told | {"shape": list(column.shape), "dtype": column.dtype}
+
+
 def example_row(plan: BlendPlan) -> dict[str, Any]:
     """One typical row for whoever serves the bundle: the middle or the most frequent value of each column.
 
-    No row of the data: bundles are handed on, rows may be private.
+    No row of the data: bundles are handed on, rows may be private. Of arrays, zeros; of large ones None.
     """
     row: dict[str, Any] = {}
+    shapes = {column.name: column.shape for column in plan.schema.arrays}
     for name, values in as_given(plan).items():
+        if name in shapes:
+            row[name] = np.zeros(shapes[name]).tolist() if math.prod(shapes[name]) <= LARGEST_EXAMPLE else None
+            continue
         present = values[values != ""] if values.dtype == object else values[values == values]
         if not len(present):
             row[name] = None

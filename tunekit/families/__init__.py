@@ -3,6 +3,7 @@
 from tunekit.families.base import Family, Fitted, Fold, Part
 from tunekit.families.baseline import Baseline
 from tunekit.families.boosting import XGBoost
+from tunekit.families.convnet import ConvNet
 from tunekit.families.factory import Keras
 from tunekit.families.forest import Forest
 from tunekit.families.linear import Linear
@@ -13,6 +14,7 @@ from tunekit.families.wide_deep import WideDeep
 __all__ = [
     "MLP",
     "Baseline",
+    "ConvNet",
     "Family",
     "Fitted",
     "Fold",
@@ -28,6 +30,14 @@ __all__ = [
 ]
 
 
-def default_families() -> list[Family]:
-    """What suits a table, cheap ones first: they need no TensorFlow, which loads meanwhile."""
+def default_families(suits: str = "table") -> list[Family]:
+    """What suits a kind of data, cheap ones first: they need no TensorFlow, which loads meanwhile.
+
+    Args:
+        suits: "table", "arrays" or "images".
+    """
+    if suits == "images":
+        return [Baseline(), Linear(), Forest(), ConvNet()]
+    if suits == "arrays":
+        return [Baseline(), Linear(), XGBoost(), Forest(), MLP()]
     return [Baseline(), Linear(), XGBoost(), Forest(), MLP(), WideDeep()]

@@ -58,6 +58,7 @@ class Fold:
         seconds: a fit that takes longer ends with what it has learnt by then, where the family can.
         last: position in `train` of the latest row by time, or None where the data has no time.
         memo: what `once` has made; may be shared with later fits on the same rows, in the same process.
+        array_names: of the array columns.
     """
 
     number: int
@@ -72,12 +73,15 @@ class Fold:
     seconds: float = math.inf
     last: int | None = None
     memo: dict[str, Any] = field(default_factory=dict)
+    array_names: tuple[str, ...] = ()
 
     @property
     def preparation(self) -> Preparation:
         """Fitted on this fold's training rows."""
         target = self.train.target if self.task == "regression" else None
-        return self.once("preparation", lambda: Preparation.fit(self.train.rows, self.cardinalities, target))
+        return self.once(
+            "preparation", lambda: Preparation.fit(self.train.rows, self.cardinalities, target, self.array_names)
+        )
 
     def features(self, part: str, layout: str) -> dict[str, npt.NDArray[Any]]:
         """The prepared rows of "train" or "valid"; not to be changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -98,8 +99,9 @@ class XGBoost(Family):
         }
 
     def _types(self, fold: Fold) -> list[str]:
-        categories = len(fold.cardinalities)
-        return ["q"] * fold.train.rows.numbers.shape[1] + ["c"] * categories
+        rows = fold.train.rows
+        cells = sum(math.prod(array.shape[1:]) for array in rows.arrays)
+        return ["q"] * rows.numbers.shape[1] + ["c"] * len(fold.cardinalities) + ["q"] * cells
 
     def _matrix(self, fold: Fold, part: str) -> Any:
         """The rows as XGBoost takes them; once it has binned them, they stay binned for the trials to come."""

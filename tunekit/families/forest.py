@@ -11,6 +11,9 @@ from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold,
 from tunekit.families.tree_arrays import from_forest
 from tunekit.space import HyperParameters
 
+MANY = 100
+"""Values of an array, from which on a split looks at few of them by default: neighbouring pixels tell the same."""
+
 
 class Forest(Family):
     """scikit-learn's forests on scaled numbers with gap indicators and category codes.
@@ -33,10 +36,11 @@ class Forest(Family):
         del report
         kind = hp.Choice("kind", ["extra", "random"])
         names = {"extra": "ExtraTrees", "random": "RandomForest"}
+        wide = any(array[0].size > MANY for array in fold.train.rows.arrays)
         suffix = "Regressor" if fold.task == "regression" else "Classifier"
         estimator: Any = getattr(ensemble, names[kind] + suffix)(
             n_estimators=hp.Int("trees", 100, 400, step=100, default=200),
-            max_features=hp.Float("max_features", 0.1, 1.0, default=0.5),
+            max_features=hp.Float("max_features", 0.05, 1.0, sampling="log", default=0.05 if wide else 0.5),
             min_samples_leaf=hp.Int("min_samples_leaf", 1, 16, sampling="log", default=2),
             random_state=fold.seed,
             n_jobs=fold.threads,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tunekit.data.preparation import Preparation
+from tunekit.errors import FactoryError
 from tunekit.families.base import EpochReport, Family, Fitted, Fold
 from tunekit.space import HyperParameters
 
@@ -27,6 +29,7 @@ class NetData:
         cardinalities: codes per column of the input "codes".
         features: width of the single input of a net that takes one matrix: numbers, then one-hot categories.
         rows: number of training rows.
+        arrays: shape of each array column, such as (28, 28, 1), by the name of its input.
     """
 
     task: str
@@ -35,6 +38,7 @@ class NetData:
     cardinalities: tuple[int, ...]
     features: int
     rows: int
+    arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fold: Fold) -> NetData:
@@ -47,7 +51,9 @@ class NetData:
     ) -> NetData:
         """The shape that a preparation gives to rows."""
         numbers = len(preparation.center) + len(preparation.gaps)
-        return cls(task, outputs, numbers, cardinalities, numbers + len(preparation.hot), rows)
+        arrays = {scale.name: scale.shape for scale in preparation.arrays}
+        features = numbers + len(preparation.hot) + sum(math.prod(shape) for shape in arrays.values())
+        return cls(task, outputs, numbers, cardinalities, features, rows, arrays)
 
     @property
     def loss(self) -> str:
@@ -65,7 +71,8 @@ class NetData:
             embedding: width of each category column's learnt embedding.
 
         Returns:
-            The inputs "numbers" and "codes" (only those that the data has), and a tensor (batch, width).
+            The inputs "numbers", "codes" and array columns by name (only those that the data has), and a tensor (batch,
+            width) in which arrays are flattened.
         """
         import keras
 
@@ -76,7 +83,28 @@ class NetData:
         if self.cardinalities:
             inputs.append(keras.Input((len(self.cardinalities),), dtype="int32", name="codes"))
             parts.append(self.embed(inputs[-1], embedding))
+        for name in self.arrays:
+            inputs.append(self.keras_array(name))
+            parts.append(keras.layers.Flatten()(inputs[-1]))
         return inputs, keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+
+    def keras_array(self, name: str | None = None) -> keras.KerasTensor:
+        """The `Input` of an array column.
+
+        Args:
+            name: of the column; the only one that there is, if left out.
+
+        Raises:
+            FactoryError: there is no such column.
+        """
+        import keras
+
+        if name is None and len(self.arrays) == 1:
+            name = next(iter(self.arrays))
+        if name not in self.arrays:
+            told = ", ".join(map(repr, self.arrays)) or "none"
+            raise FactoryError(f"the data has no array column {name!r}; expected the name of one of its own: {told}")
+        return keras.Input(self.arrays[name], name=name)
 
     def embed(self, codes: keras.KerasTensor, width: int) -> keras.KerasTensor:
         """All category columns through one embedding table with a row per (column, code): one gather for all."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.columns import ARRAY
 from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
 from tunekit.data.store import Store
 from tunekit.ensemble import Judged
@@ -72,15 +73,18 @@ class Prepared:
         position[development] = np.arange(len(development))
         store = Store(folder)
         store.write(
-            facts={"task": data.task, "outputs": data.outputs, "cardinalities": list(self.schema.cardinalities)},
+            facts={
+                "task": data.task,
+                "outputs": data.outputs,
+                "cardinalities": list(self.schema.cardinalities),
+                "array_names": [column.name for column in self.schema.arrays],
+            },
             rows=encoded.take(development),
             target=data.target[development],
             weight=None if data.weight is None else data.weight[development],
             time=None if data.time is None else data.time[development],
             pairs=[(position[train], position[valid]) for train, valid in self.folds.pairs],
-            unlabelled=Encoded(
-                np.concatenate([tests.numbers, hard.numbers]), np.concatenate([tests.codes, hard.codes])
-            ),
+            unlabelled=Encoded.joined(tests, hard),
         )
         return store
 
@@ -121,7 +125,8 @@ def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:
 def _probes(schema: Schema, rows: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """Real rows; then, per column, one with a gap and for categories one with an unseen level; then one all gaps."""
     real = len(next(iter(rows.values())))
-    columns = schema.columns[:PROBED_COLUMNS]
+    gappy = [column for column in schema.columns if column.kind != ARRAY]
+    columns = gappy[:PROBED_COLUMNS]
     edits: list[tuple[str, Any]] = []
     for column in columns:
         category = column.kind == "category"
@@ -132,6 +137,6 @@ def _probes(schema: Schema, rows: dict[str, npt.NDArray[Any]]) -> dict[str, npt.
     probes = {name: values[picked].copy() for name, values in rows.items()}
     for row, (name, value) in enumerate(edits, start=real):
         probes[name][row] = value
-    for column in schema.columns:
+    for column in gappy:
         probes[column.name][-1] = "" if column.kind == "category" else np.nan
     return probes

@@ -43,7 +43,7 @@ class Study:
         data: the rows, such as `tk.Table("train.csv", target="price")`.
         metric: what trials are judged by: "rmse", "roc_auc", a name of scikit-learn's scorers, a `tk.Metric` or a
             function of (y_true, y_pred). Default: rmse, roc_auc or logloss, by the task.
-        families: what is searched, in the order of their first trials. Default: what suits tables.
+        families: what is searched, in the order of their first trials. Default: what suits the kind of data.
         split: which rows train and judge. Default: what suits the data.
         driver: who proposes values: `tk.drivers.Optuna("tpe")` (the default), another of `tk.drivers`, its name on the
             command line such as "hyperopt:tpe", or any sampler object of Optuna.
@@ -77,7 +77,7 @@ class Study:
         self.name = name
         self.data = data
         self.metric = metric
-        self.families = list(families) if families is not None else default_families()
+        self.families = list(families) if families is not None else default_families(getattr(data, "suits", "table"))
         self.split = split
         self.driver = find_driver(driver)
         self.stopper = stopper or Median()

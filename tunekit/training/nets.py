@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.data.preparation import Preparation
+from tunekit.data.preparation import ALONE, Preparation
 from tunekit.data.schema import Encoded
 from tunekit.errors import FactoryError, TrialError
 from tunekit.families import Fitted, Fold, Keras, NetData, NetFamily, Part
@@ -33,7 +33,7 @@ class FittedNet(Fitted):
     Args:
         traced: the Keras model with the best epoch's weights, until another fold takes it over.
         preparation: of the fold.
-        layout: "columns" or "flat".
+        layout: "columns", "flat" or "array x".
         regression: whether its output is the standardised target.
         columns: of its output.
     """
@@ -103,7 +103,7 @@ class NetFitter:
         seed_all(fold.seed, keep_graphs=self._traced is not None)
         data = NetData.of(fold)
         fresh = family.build(hp, data)
-        layout = layout_of(fresh)
+        layout = layout_of(fresh, data)
         if not fresh.built:
             fresh(_first(net_inputs(fresh, fold.features("train", layout), layout), 2))
         columns = check_outputs(family, fresh, data)
@@ -182,23 +182,37 @@ def rebuild(
     data = NetData.shaped(preparation, *shape, rows)
     model = family.build(HyperParameters(lambda dimension: values.get(dimension.name, dimension.default)), data)
     if not model.built:
-        model.build((None, data.features))
+        model.build((None, *_alone(data, layout_of(model, data))))
     model.optimizer = None  # its variables may be in the file; Keras would warn if they didn't fit
     model.load_weights(folder / "model.weights.h5")
     return model
 
 
-def layout_of(model: keras.Model) -> str:
-    """Layout "columns" for a model whose inputs are named as `NetData.keras_inputs` names them, else "flat"."""
+def _alone(data: NetData, layout: str) -> tuple[int, ...]:
+    """The shape of the one input of a model that reads no columns."""
+    return data.arrays[layout.removeprefix(ALONE)] if layout.startswith(ALONE) else (data.features,)
+
+
+def layout_of(model: keras.Model, data: NetData) -> str:
+    """The layout that a model reads.
+
+    "columns" for a model whose inputs are named as `NetData.keras_inputs` names them; "array x" for one with a single
+    input of an array's shape, or with none that is known yet, where the data is that array; else "flat".
+    """
+    only = next(iter(data.arrays)) if len(data.arrays) == 1 and not data.numbers and not data.cardinalities else None
     if not model.built or not getattr(model, "inputs", None):
-        return "flat"
+        return "flat" if only is None else ALONE + only
     names = {tensor.name for tensor in model.inputs}
-    return "columns" if names <= COLUMN_INPUTS else "flat"
+    if names <= COLUMN_INPUTS | set(data.arrays):
+        return "columns"
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    fitting = [name for name, shape in data.arrays.items() if shapes == [shape]]
+    return ALONE + fitting[0] if len(fitting) == 1 else "flat"
 
 
 def net_inputs(model: keras.Model, arrays: dict[str, npt.NDArray[Any]], layout: str) -> Any:
     """What the model takes of prepared rows: arrays by input name, or one matrix."""
-    if layout == "flat":
+    if layout != "columns":
         return arrays["features"]
     return {tensor.name: arrays[tensor.name] for tensor in model.inputs}
 

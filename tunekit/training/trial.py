@@ -180,6 +180,7 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         seconds=seconds,
         last=None if moments is None else int(np.argmax(moments[train])),
         memo=_memo(store, number),
+        array_names=tuple(facts["array_names"]),
     )
 
 

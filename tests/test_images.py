@@ -1,0 +1,251 @@
+"""Rows of arrays: from memory or a folder of files, through preparation, families, a search, and a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from searches import Listener  # type: ignore[import-not-found]
+
+import tunekit as tk
+from tunekit.bundle.columns import array_column
+from tunekit.data import Arrays, Encoded, Images, Preparation
+from tunekit.data.preparation import ArrayScale
+from tunekit.errors import DataError, FactoryError
+from tunekit.families import NetData
+from tunekit.space import HyperParameters
+from tunekit.training.nets import layout_of
+
+PICTURE = (8, 8)
+
+
+def pictures(rows: int = 240, classes: int = 3, seed: int = 0) -> tuple[Any, Any]:
+    """A bright square whose place tells the class, in noise."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, rows)
+    x = rng.integers(0, 120, (rows, *PICTURE)).astype(np.uint8)
+    for row, label in enumerate(y):
+        x[row, 2 * label : 2 * label + 3, 2:5] += 100
+    return x, y
+
+
+# Cells.
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (np.zeros((3, 8, 7)), r"row 0: received an array of shape \(8, 7\), expected \(8, 8, 1\)"),
+        ([np.zeros((8, 8)), np.zeros((7, 8))], r"row 1: received an array of shape \(7, 8\)"),
+        ([np.zeros((8, 8)), [[0.0] * 8] * 7 + [[0.0] * 3]], "row 1: received .* its rows equally long"),
+        ([np.zeros((8, 8)), None], "row 1: received None, expected an array"),
+        (np.full((2, 8, 8), np.nan), "row 0: its array holds nan, expected finite numbers only"),
+        (np.array([["a"] * 8] * 8)[None], "received an array of <U1, expected numbers"),
+    ],
+)
+def test_cells_that_do_not_fit_are_named(value: Any, told: str) -> None:
+    with pytest.raises(DataError, match=f"column 'image', {told}" if told.startswith("row") else told):
+        array_column(value, (8, 8, 1), "float32", "image")
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, 256.0])
+def test_a_byte_holds_bytes_only(value: float) -> None:
+    cells = np.zeros((4, 8, 8, 1))
+    cells[2, 1, 1] = value
+    with pytest.raises(DataError, match=rf"row 2: its array holds {value}, expected whole numbers from 0 to 255 only"):
+        array_column(cells, (8, 8, 1), "uint8", "image")
+    assert array_column(np.ones((4, 8, 8)), (8, 8, 1), "uint8", "image").dtype == np.uint8
+
+
+# Data.
+
+
+def test_pictures_get_an_axis_for_their_channel_and_keep_their_bytes() -> None:
+    x, y = pictures(20)
+    data = Images(x, y).load()
+    [column] = data.schema.columns
+    assert (column.kind, column.shape, column.dtype) == ("array", (8, 8, 1), "uint8")
+    np.testing.assert_array_equal(data.columns["image"][..., 0], x)
+    assert (data.task, data.classes) == ("multiclass", (0, 1, 2))
+    assert Images(lambda: (x, y)).load().digest == data.digest
+    changed = x.copy()
+    changed[3, 0, 0] ^= 1
+    assert Images(changed, y).load().digest != data.digest
+
+
+def test_several_inputs_of_any_shape() -> None:
+    rng = np.random.default_rng(0)
+    inputs = {"left": rng.normal(size=(30, 4, 4, 2)), "steps": rng.normal(size=(30, 7, 3))}
+    data = Arrays(inputs, rng.normal(size=30)).load()
+    assert {column.name: column.shape for column in data.schema.columns} == {"left": (4, 4, 2), "steps": (7, 3)}
+    assert data.task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Arrays({"a": np.zeros((5, 2, 2)), "b": np.zeros((4, 2))}, [0, 1] * 2), "the rows differ in number"),
+        (lambda: Arrays(np.zeros((4, 2, 2)), [0, 1, None, 1]), "target 'y' is missing in row 2"),
+        (lambda: Arrays(np.zeros((4, 2, 2))), "y is None"),
+        (lambda: Arrays(np.zeros(4), [0, 1, 0, 1]), r"cells of shape \(\); expected arrays"),
+        (lambda: Images(np.zeros((4, 2)), [0, 1, 0, 1]), r"cells of shape \(2,\); expected \(height, width\)"),
+    ],
+)
+def test_rows_that_can_not_be_used_are_refused(make: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        make().load()
+
+
+def test_a_folder_of_files_by_class(tmp_path: Path) -> None:
+    x, y = pictures(12, classes=2)
+    for number, (cells, label) in enumerate(zip(x, y, strict=True)):
+        folder = tmp_path / ("cat", "dog")[label]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(cells).save(folder / f"{number:02d}.png")
+    data = Images(tmp_path, gray=True).load()
+    assert data.classes == ("cat", "dog")
+    order = [*np.flatnonzero(y == 0), *np.flatnonzero(y == 1)]
+    np.testing.assert_array_equal(data.columns["image"][..., 0], x[order])
+    assert Images(tmp_path, size=(4, 6)).load().schema.columns[0].shape == (4, 6, 3)
+    (tmp_path / "cat" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"broken.png' can't be read as a picture"):
+        Images(tmp_path).load()
+    with pytest.raises(DataError, match="has no pictures in folders by class"):
+        Images(tmp_path / "cat").load()
+
+
+# Preparation.
+
+
+def test_channels_are_scaled_by_the_training_rows() -> None:
+    rng = np.random.default_rng(0)
+    cells = (rng.normal(size=(3000, 4, 4, 2)) * [1.0, 5.0] + [0.0, 100.0]).astype(np.float32)
+    cells[..., 1] = cells[..., 1]
+    scale = ArrayScale.fit("x", cells)
+    np.testing.assert_allclose(scale.center, cells.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(1 / scale.factor, cells.std(axis=(0, 1, 2)), rtol=1e-4)
+    constant = ArrayScale.fit("x", np.full((5, 3, 1), 7, dtype=np.uint8))
+    np.testing.assert_array_equal(constant.apply(np.full((2, 3, 1), 9, dtype=np.uint8)), np.zeros((2, 3, 1)))
+
+
+def test_a_preparation_with_arrays_is_what_was_saved() -> None:
+    x, _ = pictures(20)
+    rows = Encoded(np.zeros((20, 0)), np.zeros((20, 0), dtype=np.int32), (x[..., None],))
+    made = Preparation.fit(rows, (), None, ("image",))
+    again = Preparation.from_arrays(made.to_arrays())
+    for layout in ("columns", "flat", "ordinal", "native", "array image"):
+        one, other = made.apply(rows, layout), again.apply(rows, layout)
+        assert one.keys() == other.keys()
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, other[name])
+    assert made.apply(rows, "flat")["features"].shape == (20, 64)
+    np.testing.assert_array_equal(made.apply(rows, "native")["features"], x.reshape(20, 64))
+    assert made.apply(rows, "columns")["image"].shape == made.apply(rows, "array image")["features"].shape
+
+
+# Nets.
+
+DATA = NetData("multiclass", 3, 0, (), 64, 200, {"image": (8, 8, 1)})
+
+
+def test_the_layout_of_a_net_is_found_by_its_inputs() -> None:
+    import keras
+
+    def net(*shapes: tuple[int, ...], name: str | None = None) -> Any:
+        inputs = [keras.Input(shape, name=name) for shape in shapes]
+        flat = [keras.layers.Flatten()(one) for one in inputs]
+        return keras.Model(inputs, keras.layers.Dense(3)(flat[0]))
+
+    two = NetData("binary", 1, 4, (), 100, 200, {"image": (8, 8, 1), "steps": (7, 3)})
+    assert layout_of(net((8, 8, 1), name="image"), DATA) == "columns"
+    assert layout_of(net((8, 8, 1)), DATA) == "array image"
+    assert layout_of(net((64,)), DATA) == "flat"
+    assert layout_of(net((7, 3)), two) == "array steps"
+    assert layout_of(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)]), DATA) == "array image"
+    assert layout_of(keras.Sequential([keras.layers.Dense(3)]), two) == "flat"
+    with pytest.raises(FactoryError, match="no array column 'picture'; expected the name of one of its own: 'image'"):
+        DATA.keras_array("picture")
+
+
+@pytest.mark.parametrize("block", ["plain", "residual", "separable", "inception"])
+@pytest.mark.parametrize("head", ["average", "flatten"])
+def test_every_block_makes_a_net_that_fits(block: str, head: str) -> None:
+    chosen: dict[str, Any] = {
+        "block": block,
+        "head": head,
+        "filters": 8,
+        "stages": 2,
+        "depth": 2,
+        "strides": head == "flatten",
+    }
+    model = tk.ConvNet().build(HyperParameters(lambda dimension: chosen.get(dimension.name, dimension.default)), DATA)
+    predictions = model.predict(np.zeros((2, 8, 8, 1), np.float32), verbose=0)
+    assert predictions.shape == (2, 3)
+    np.testing.assert_allclose(predictions.sum(axis=1), 1.0, rtol=1e-5)
+
+
+# Whole searches.
+
+
+def unnamed(hp: HyperParameters) -> Any:
+    """As a KerasTuner user writes it."""
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.layers.Conv2D(hp.Int("filters", 4, 8), 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
+    return model
+
+
+def study(*families: Any, **more: Any) -> tk.Study:
+    x, y = pictures()
+    return tk.Study("pictures", data=tk.Images(x, y), families=families, split=tk.StratifiedKFold(2), **more)
+
+
+def searched(made: tk.Study, folder: Path, trials: int) -> Any:
+    return made.run(root=folder / "mlruns", trials=trials, workers=1, observers=[Listener()])
+
+
+def check_bundle(result: Any, folder: Path) -> None:
+    bundle = tk.Bundle.load(result.export(folder / "model"))
+    x, y = pictures(50, seed=1)
+    found = bundle.predict({"image": x})
+    assert (found == y).mean() > 0.6
+    np.testing.assert_array_equal(bundle.predict([{"image": cells.tolist()} for cells in x[:5]]), found[:5])
+    np.testing.assert_array_equal(bundle.predict({"image": list(x[..., None])}), found)
+    assert np.shape(bundle.manifest["example"]["image"]) == (8, 8, 1)
+    with pytest.raises(DataError, match=r"row 0: received an array of shape \(8, 7\)"):
+        bundle.predict({"image": x[:, :, :7]})
+    with pytest.raises(DataError, match=r"1 of 1 column\(s\) are missing: 'image' \(received 'images'\?\)"):
+        bundle.predict({"images": x})
+
+
+def test_a_search_on_pictures_without_nets(tmp_path: Path) -> None:
+    result = searched(study(tk.Baseline(), tk.Linear(), tk.Forest(), tk.XGBoost()), tmp_path, 5)
+    assert all(trial["state"] == "complete" for trial in result.summary["trials"]), result.summary["trials"]
+    check_bundle(result, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_search_on_pictures_with_nets(tmp_path: Path) -> None:
+    short = tk.ConvNet()
+    short.epochs = 12
+    made = study(tk.Baseline(), short, tk.MLP(), tk.Keras(unnamed, epochs=12))
+    result = searched(made, tmp_path, 5)
+    assert all(trial["state"] == "complete" for trial in result.summary["trials"]), result.summary["trials"]
+    assert {member["family"] for member in result.summary["ensemble"]["members"]} & {"convnet", "unnamed", "mlp"}
+    check_bundle(result, tmp_path)
+    for trial in result.summary["trials"][1:4]:  # each kind of net by itself
+        result.export(tmp_path / f"alone{trial['number']}", trial=trial["number"])
+
+
+def test_what_suits_pictures_is_searched_by_default() -> None:
+    made = tk.Study("pictures", data=tk.Images(*pictures()))
+    assert [family.name for family in made.families] == ["baseline", "linear", "forest", "convnet"]
+    assert tk.Study("arrays", data=tk.Arrays(*pictures())).families[-1].name == "mlp"

@@ -1,0 +1,170 @@
+"""`Arrays` and `Images`: rows whose cells are arrays, such as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tunekit.bundle.columns import ARRAY, array_column
+from tunekit.data.dataset import Dataset
+from tunekit.data.schema import Column, Schema
+from tunekit.data.table import numbers_or_classes, row_weights
+from tunekit.errors import DataError
+
+Cells = npt.NDArray[Any] | Sequence[Any]
+Given = tuple[Any, Any] | Callable[[], tuple[Any, Any]]
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+"""Of the files that `Images` reads from a folder."""
+
+
+class Arrays:
+    """Rows of arrays in memory: one input, or several by name.
+
+    Every input is an array of n rows whose cells have one shape: (height, width, channels) for images, (steps,
+    channels) for sequences. Each channel, the last axis, is scaled to mean 0 and deviation 1 by the training rows.
+
+    Args:
+        x: an array, or a dict of arrays; or a function that returns (x, y).
+        y: n classes or numbers.
+        weight: n non-negative row weights.
+        group: n values: rows of one group never stand on both sides of a split.
+        classes: the classes in order; of two, the second is the positive one. Default: sorted.
+
+    Raises:
+        DataError: on `load`, where the rows can't be used; it names the row.
+
+    >>> data = Arrays(np.zeros((4, 8, 8, 1)), ["cat", "dog", "cat", "dog"]).load()
+    >>> data.task, data.classes, data.schema.columns[0].shape
+    ('binary', ('cat', 'dog'), (8, 8, 1))
+    """
+
+    suits = "arrays"
+    input_name = "array"
+
+    def __init__(
+        self,
+        x: Cells | Mapping[str, Cells] | Callable[[], tuple[Any, Any]],
+        y: Any = None,
+        *,
+        weight: Any = None,
+        group: Any = None,
+        classes: tuple[Any, ...] | list[Any] | None = None,
+    ) -> None:
+        self.x = x
+        self.y = y
+        self.weight = weight
+        self.group = group
+        self.classes = tuple(classes or ())
+
+    def load(self) -> Dataset:
+        """Check and type the rows."""
+        x, y = self.rows()
+        if y is None:
+            raise DataError("y is None; expected a class or a number for each row")
+        inputs = dict(x) if isinstance(x, Mapping) else {self.input_name: x}
+        columns, typed = [], {}
+        for name, cells in inputs.items():
+            column, typed[str(name)] = self.column(str(name), cells)
+            columns.append(column)
+        target, classes = numbers_or_classes(pd.Series(list(y)), "y", self.classes)
+        lengths = {name: len(cells) for name, cells in typed.items()} | {"y": len(target)}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"the rows differ in number: {lengths}; expected one of each for every row")
+        return Dataset(
+            schema=Schema(tuple(columns)),
+            columns=typed,
+            target=target,
+            classes=classes,
+            ids=np.arange(len(target)),
+            group=None if self.group is None else pd.factorize(np.asarray(self.group))[0].astype(np.int64),
+            weight=None if self.weight is None else row_weights(self.weight, "weight"),
+        )
+
+    def rows(self) -> tuple[Any, Any]:
+        """(x, y) as they were given."""
+        return self.x() if callable(self.x) else (self.x, self.y)
+
+    def column(self, name: str, cells: Any) -> tuple[Column, npt.NDArray[Any]]:
+        """The column of an input, and its cells with a type."""
+        first = np.asarray(cells[0]) if len(cells) else np.empty(0)
+        if not first.ndim or first.dtype == object:
+            raise DataError(
+                f"input {name!r} has cells of shape {first.shape}; expected arrays of numbers of equal shape"
+            )
+        shape = self.shape_of(name, first.shape)
+        small = isinstance(cells, np.ndarray) and cells.dtype == np.uint8
+        column = Column(name, ARRAY, shape=shape, dtype="uint8" if small else "float32")
+        return column, array_column(cells, shape, column.dtype, name)
+
+    def shape_of(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a column by that of its first cell."""
+        del name
+        return shape
+
+
+class Images(Arrays):
+    """Pictures in memory, or in a folder that has a folder of files for each class.
+
+    Args:
+        x: (n, height, width) or (n, height, width, channels); or a function that returns (x, y); or a folder.
+        y: n classes or numbers; of a folder, the names of its folders.
+        size: (height, width) that the files of a folder are brought to; that of the first one if left out.
+        gray: read files as shades of gray, one channel instead of three.
+        more: see `Arrays`.
+
+    Raises:
+        DataError: on `load`; a file that is no picture is named.
+    """
+
+    suits = "images"
+    input_name = "image"
+
+    def __init__(
+        self,
+        x: Cells | Callable[[], tuple[Any, Any]] | str | Path,
+        y: Any = None,
+        *,
+        size: tuple[int, int] | None = None,
+        gray: bool = False,
+        **more: Any,
+    ) -> None:
+        super().__init__(self._of_folder if isinstance(x, (str, Path)) else x, y, **more)
+        self._folder = Path(x) if isinstance(x, (str, Path)) else None
+        self._size = size
+        self._gray = gray
+
+    def shape_of(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Height, width and channels; a picture without an axis of channels has one."""
+        if len(shape) not in (2, 3):
+            raise DataError(f"input {name!r} has cells of shape {shape}; expected (height, width) or with channels")
+        return shape if len(shape) == 3 else (*shape, 1)
+
+    def _of_folder(self) -> tuple[npt.NDArray[np.uint8], list[str]]:
+        from PIL import Image, UnidentifiedImageError
+
+        assert self._folder is not None
+        files = [path for path in sorted(self._folder.glob("*/*")) if path.suffix.lower() in ENDINGS]
+        if not files:
+            raise DataError(
+                f"{str(self._folder)!r} has no pictures in folders by class ({', '.join(ENDINGS)}); expected files "
+                "such as cat/001.png"
+            )
+        cells: list[npt.NDArray[np.uint8]] = []
+        size = self._size
+        for path in files:
+            try:
+                with Image.open(path) as opened:
+                    picture = opened.convert("L" if self._gray else "RGB")
+            except (UnidentifiedImageError, OSError) as error:
+                raise DataError(
+                    f"{str(path)!r} can't be read as a picture: {error}; mend it, or move it away"
+                ) from error
+            size = size or (picture.height, picture.width)
+            cells.append(np.asarray(picture.resize((size[1], size[0])), dtype=np.uint8))
+        return np.stack(cells), [path.parent.name for path in files]
