@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from searches import Listener  # type: ignore[import-not-found]
@@ -243,6 +244,46 @@ def test_a_search_on_pictures_with_nets(tmp_path: Path) -> None:
     check_bundle(result, tmp_path)
     for trial in result.summary["trials"][1:4]:  # each kind of net by itself
         result.export(tmp_path / f"alone{trial['number']}", trial=trial["number"])
+
+
+def both(rows: int = 600) -> tuple[Any, pd.DataFrame, Any]:
+    """Pictures of two places, and a number: each tells a part of what is to be predicted."""
+    x, place = pictures(rows, classes=2)
+    rng = np.random.default_rng(1)
+    number = rng.normal(size=rows)
+    frame = pd.DataFrame({"number": number, "kind": rng.choice(["a", "b"], rows)})
+    return x, frame, 3.0 * place + 2.0 * number
+
+
+def test_columns_beside_pictures_keep_their_own_names() -> None:
+    x, frame, y = both(30)
+    data = tk.Images(x, y, table=frame).load()
+    assert [(column.name, column.kind) for column in data.schema.columns] == [
+        ("number", "number"),
+        ("kind", "category"),
+        ("image", "array"),
+    ]
+    for wrong in (frame[:20], frame.rename(columns={"kind": "image"})):
+        with pytest.raises(DataError, match=r"the table has .*; expected 30 rows, and names of its own"):
+            tk.Images(x, y, table=wrong).load()
+
+
+@pytest.mark.slow
+def test_a_net_with_a_branch_for_each_input(tmp_path: Path) -> None:
+    x, frame, y = both()
+    net = tk.ConvNet()
+    net.epochs = 30
+    families = [tk.Baseline(), tk.Forest(), net]
+    made = tk.Study("both", data=tk.Images(x, y, table=frame), families=families, split=tk.KFold(2))
+    result = searched(made, tmp_path, 4)
+    assert all(trial["state"] == "complete" for trial in result.summary["trials"]), result.summary["trials"]
+    convnet = next(trial for trial in result.summary["trials"] if trial["family"] == "convnet")
+    bundle = tk.Bundle.load(result.export(tmp_path / "model", trial=convnet["number"]))
+    x, frame, y = both(900)
+    found = bundle.predict({"image": x[600:], **{name: frame[name][600:] for name in frame}})
+    assert np.corrcoef(found, y[600:])[0, 1] > 0.9, "the picture alone would reach 0.6, the number alone 0.8"
+    gaps = bundle.predict([{"image": x[0], "number": None, "kind": "never seen"}])
+    assert np.isfinite(gaps).all()
 
 
 def test_what_suits_pictures_is_searched_by_default() -> None:

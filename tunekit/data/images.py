@@ -13,7 +13,7 @@ import pandas as pd
 from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.data.dataset import Dataset
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import numbers_or_classes, row_weights
+from tunekit.data.table import Table, numbers_or_classes, row_weights
 from tunekit.errors import DataError
 
 Cells = npt.NDArray[Any] | Sequence[Any]
@@ -21,6 +21,10 @@ Given = tuple[Any, Any] | Callable[[], tuple[Any, Any]]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 """Of the files that `Images` reads from a folder."""
+
+
+TARGET = "y"
+"""Name of the target."""
 
 
 class Arrays:
@@ -32,6 +36,7 @@ class Arrays:
     Args:
         x: an array, or a dict of arrays; or a function that returns (x, y).
         y: n classes or numbers.
+        table: n rows of numbers, dates and categories that models read too; see `Table`.
         weight: n non-negative row weights.
         group: n values: rows of one group never stand on both sides of a split.
         classes: the classes in order; of two, the second is the positive one. Default: sorted.
@@ -52,12 +57,14 @@ class Arrays:
         x: Cells | Mapping[str, Cells] | Callable[[], tuple[Any, Any]],
         y: Any = None,
         *,
+        table: pd.DataFrame | None = None,
         weight: Any = None,
         group: Any = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
     ) -> None:
         self.x = x
         self.y = y
+        self.table = table
         self.weight = weight
         self.group = group
         self.classes = tuple(classes or ())
@@ -72,8 +79,11 @@ class Arrays:
         for name, cells in inputs.items():
             column, typed[str(name)] = self.column(str(name), cells)
             columns.append(column)
-        target, classes = numbers_or_classes(pd.Series(list(y)), "y", self.classes)
-        lengths = {name: len(cells) for name, cells in typed.items()} | {"y": len(target)}
+        others = None if self.table is None else self._beside(typed, y)
+        target, classes = numbers_or_classes(pd.Series(list(y)), TARGET, self.classes)
+        lengths = {name: len(cells) for name, cells in typed.items()} | {TARGET: len(target)}
+        if others is not None:
+            columns, typed = [*others.schema.columns, *columns], others.columns | typed
         if len(set(lengths.values())) > 1:
             raise DataError(f"the rows differ in number: {lengths}; expected one of each for every row")
         return Dataset(
@@ -84,7 +94,18 @@ class Arrays:
             ids=np.arange(len(target)),
             group=None if self.group is None else pd.factorize(np.asarray(self.group))[0].astype(np.int64),
             weight=None if self.weight is None else row_weights(self.weight, "weight"),
+            notices=() if others is None else others.notices,
         )
+
+    def _beside(self, arrays: Mapping[str, Any], y: Any) -> Dataset:
+        """The table's columns."""
+        assert self.table is not None
+        table = self.table.reset_index(drop=True)
+        taken = set(map(str, table.columns)) & {*arrays, TARGET}
+        if taken or len(table) != len(y):
+            told = f"{len(table)} rows" if not taken else f"columns named {', '.join(sorted(taken))}, as an input is"
+            raise DataError(f"the table has {told}; expected {len(y)} rows, and names of its own for its columns")
+        return Table(table.assign(**{TARGET: list(y)}), target=TARGET).load()
 
     def rows(self) -> tuple[Any, Any]:
         """(x, y) as they were given."""

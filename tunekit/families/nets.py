@@ -64,11 +64,14 @@ class NetData:
             "regression": "mean_squared_error",
         }[self.task]
 
-    def keras_inputs(self, embedding: int = 8) -> tuple[list[keras.KerasTensor], keras.KerasTensor]:
+    def keras_inputs(
+        self, embedding: int = 8, *, arrays: bool = True
+    ) -> tuple[list[keras.KerasTensor], keras.KerasTensor]:
         """One `Input` per prepared column group, and their concatenation.
 
         Args:
             embedding: width of each category column's learnt embedding.
+            arrays: whether array columns are among them.
 
         Returns:
             The inputs "numbers", "codes" and array columns by name (only those that the data has), and a tensor (batch,
@@ -83,10 +86,15 @@ class NetData:
         if self.cardinalities:
             inputs.append(keras.Input((len(self.cardinalities),), dtype="int32", name="codes"))
             parts.append(self.embed(inputs[-1], embedding))
-        for name in self.arrays:
+        for name in self.arrays if arrays else ():
             inputs.append(self.keras_array(name))
             parts.append(keras.layers.Flatten()(inputs[-1]))
         return inputs, keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether there are numbers or categories beside arrays."""
+        return bool(self.numbers or self.cardinalities)
 
     def keras_array(self, name: str | None = None) -> keras.KerasTensor:
         """The `Input` of an array column.

@@ -199,7 +199,7 @@ def layout_of(model: keras.Model, data: NetData) -> str:
     "columns" for a model whose inputs are named as `NetData.keras_inputs` names them; "array x" for one with a single
     input of an array's shape, or with none that is known yet, where the data is that array; else "flat".
     """
-    only = next(iter(data.arrays)) if len(data.arrays) == 1 and not data.numbers and not data.cardinalities else None
+    only = next(iter(data.arrays)) if len(data.arrays) == 1 and not data.has_columns else None
     if not model.built or not getattr(model, "inputs", None):
         return "flat" if only is None else ALONE + only
     names = {tensor.name for tensor in model.inputs}
