@@ -23,10 +23,10 @@ from tunekit.space import Dimension
 from tunekit.stopping import NeverStop
 from tunekit.study import load_study
 from tunekit.study.conductor import Conductor
+from tunekit.study.effort import Effort, Site
 from tunekit.study.goal import Clock, Goal
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import prepare
-from tunekit.study.search import Effort, Site
 from tunekit.tracking import Observers
 from tunekit.trial import State, Trial
 

@@ -16,7 +16,7 @@ from tunekit.data.preparation import ArrayScale
 from tunekit.errors import DataError, FactoryError
 from tunekit.families import NetData
 from tunekit.space import HyperParameters
-from tunekit.training.nets import layout_of
+from tunekit.training.fitted import layout_of
 
 PICTURE = (8, 8)
 
@@ -231,6 +231,29 @@ def test_a_search_on_pictures_without_nets(tmp_path: Path) -> None:
     result = searched(study(tk.Baseline(), tk.Linear(), tk.Forest(), tk.XGBoost()), tmp_path, 5)
     assert all(trial["state"] == "complete" for trial in result.summary["trials"]), result.summary["trials"]
     check_bundle(result, tmp_path)
+
+
+def two_inputs(rows: int, seed: int = 0) -> tuple[dict[str, Any], Any]:
+    """What is to be predicted hides in one channel of each of two inputs, of very different sizes."""
+    rng = np.random.default_rng(seed)
+    left = rng.normal(size=(rows, 4, 4, 2)) * [1.0, 100.0] + [0.0, 1000.0]
+    steps = rng.normal(size=(rows, 7, 3))
+    y = (left[:, 0, 0, 1] - 1000.0) / 100.0 + steps[:, 3, 2]
+    return {"left": left, "steps": steps}, y
+
+
+def test_a_search_on_several_inputs_of_floats(tmp_path: Path) -> None:
+    inputs, y = two_inputs(300)
+    families = [tk.Baseline(), tk.Linear(), tk.Forest(), tk.XGBoost()]
+    made = tk.Study("several", data=tk.Arrays(inputs, y), families=families, split=tk.KFold(2))
+    result = searched(made, tmp_path, 5)
+    assert all(trial["state"] == "complete" for trial in result.summary["trials"]), result.summary["trials"]
+    bundle = tk.Bundle.load(result.export(tmp_path / "model"))
+    new, expected = two_inputs(50, seed=1)
+    found = bundle.predict(new)
+    assert np.corrcoef(found, expected)[0, 1] > 0.9
+    listed = [{name: cells[row].tolist() for name, cells in new.items()} for row in range(5)]
+    np.testing.assert_allclose(bundle.predict(listed), found[:5], rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -29,9 +29,11 @@ from tunekit.families import Fold, Keras, NetFamily
 from tunekit.space import Dimension, HyperParameters
 from tunekit.study import load_study
 from tunekit.study.prepared import prepare
-from tunekit.training.loop import TracedModel, fit
-from tunekit.training.nets import FittedNet, NetFitter, rebuild
+from tunekit.training.fitted import FittedNet
+from tunekit.training.loop import fit
+from tunekit.training.nets import NetFitter, rebuild
 from tunekit.training.served import ServedFit
+from tunekit.training.traced import TracedModel
 
 Theirs = keras_tuner.HyperParameters
 

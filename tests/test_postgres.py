@@ -132,6 +132,16 @@ def test_drivers_learn_from_other_conductors(conductor) -> None:
     assert seen[0].intermediate_values == {1: 2.0}
 
 
+def test_all_objectives_are_shared(conductor) -> None:
+    one, two = (conductor(plans=[], also_minimize=["latency"]) for _ in range(2))
+    running = start(one)
+    running.trial.costs = {"latency": 0.25}
+    end(one, running)
+    assert refreshed(two) == [0]
+    assert two._families["net"].study.get_trials(deepcopy=False)[0].values == [1.5, 0.25]
+    assert two.trials()[0].costs == {"latency": 0.25}
+
+
 def test_values_that_were_tried_elsewhere_are_recognised(conductor) -> None:
     one, two = conductor(), conductor()
     first, other = start(one, "net"), start(two, "net", dimensions=0)

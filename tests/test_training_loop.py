@@ -18,8 +18,9 @@ import tensorflow as tf
 from keras import layers
 from tensorflow.python.eager import context
 
-from tunekit.training import loop
-from tunekit.training.loop import TracedModel, fit, needs_plain_fit, seed_all
+from tunekit.training import traced as traced_module
+from tunekit.training.loop import fit, needs_plain_fit, seed_all
+from tunekit.training.traced import TracedModel
 
 RANDOM = np.random.default_rng(0)
 ROWS, BATCH, EPOCHS = 70, 16, 2  # the last batch of an epoch has 6 rows
@@ -694,7 +695,7 @@ def test_seeding_can_keep_the_graphs(monkeypatch) -> None:
 def test_validation_gives_what_predict_and_evaluate_give(monkeypatch) -> None:
     model = seeded(dense)
     traced = TracedModel(model)
-    monkeypatch.setattr(loop, "CHUNK", 32)
+    monkeypatch.setattr(traced_module, "CHUNK", 32)
     outputs, loss = traced.validate(X, Y, WEIGHT)
     expected = model.evaluate(X, Y, batch_size=32, sample_weight=WEIGHT, verbose=0, return_dict=True)["loss"]
     assert loss == pytest.approx(expected, rel=1e-6)  # Keras adds in float32

@@ -53,6 +53,9 @@ def test_one_worker_and_two_find_the_same(tmp_path) -> None:
     assert len(one) == len(two) == 12
     # Who gets the last ones depends on who was good by then.
     check(one, two, least=8, close=CLOSE)
+    for key in one.keys() & two.keys():
+        if key[0] in ("baseline", "linear", "forest"):  # to the last bit
+            assert one[key]["fold_scores"] == two[key]["fold_scores"], key
 
 
 @pytest.mark.slow  # two searches

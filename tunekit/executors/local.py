@@ -143,7 +143,7 @@ class _Server:
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost 20 times the time on a machine with other work
-            "OPENBLAS_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": "1",  # its sums depend on the number of threads, so scores would on that of workers
             "PYTHONWARNINGS": "ignore",
         }
         with log.open("a") as printed:

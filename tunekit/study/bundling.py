@@ -20,7 +20,7 @@ from tunekit.study.blend import Candidate, load_candidate
 from tunekit.study.prepared import Prepared
 
 if TYPE_CHECKING:
-    from tunekit.study.search import Site
+    from tunekit.study.effort import Site
     from tunekit.study.study import Study
 
 MOST_CHECKED = 2000

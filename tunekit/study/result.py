@@ -16,7 +16,7 @@ from tunekit.study.prepared import Prepared
 from tunekit.trial import State, Trial
 
 if TYPE_CHECKING:
-    from tunekit.study.search import Site
+    from tunekit.study.effort import Site
     from tunekit.study.study import Study
 
 

@@ -17,10 +17,11 @@ from tunekit.ledger import Ledger
 from tunekit.metrics import Metric
 from tunekit.objectives import checked_costs
 from tunekit.stopping import Median, Stopper
+from tunekit.study.effort import Effort, Site
 from tunekit.study.prepared import Prepared, prepare
 from tunekit.study.program import program_digest
 from tunekit.study.result import Result
-from tunekit.study.search import Effort, Site, search
+from tunekit.study.search import search
 from tunekit.study.starting import StartFrom, plans_for
 from tunekit.tracking import Observer
 

@@ -18,10 +18,10 @@ from tunekit.errors import TrialError
 from tunekit.families import Fold, Keras
 from tunekit.families.base import EpochReport
 from tunekit.space import HyperParameters
+from tunekit.training.fitted import FittedNet, net_inputs, net_target, wants_one_hot
 from tunekit.training.judge import Judge
-from tunekit.training.loop import TracedModel
-from tunekit.training.nets import FittedNet, net_inputs, net_target, wants_one_hot
 from tunekit.training.served import USUAL_BATCH, ServedFit
+from tunekit.training.traced import TracedModel
 
 
 class Enough(BaseException):

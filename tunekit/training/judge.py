@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tunekit.errors import TrialError
 from tunekit.families import Fold
 from tunekit.families.base import EpochReport
-from tunekit.training.nets import FittedNet, check_predictions, net_inputs, net_target, wants_one_hot
+from tunekit.training.fitted import FittedNet, check_predictions, net_inputs, net_target, wants_one_hot
 
 
 class Judge(keras.callbacks.Callback):  # type: ignore[misc]

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.array_slicing import can_slice_array, train_validation_split
 
-from tunekit.training.loop import TracedModel, fit, needs_plain_fit
+from tunekit.training.loop import fit, needs_plain_fit
+from tunekit.training.traced import TracedModel
 
 logger = logging.getLogger(__name__)
 

@@ -41,7 +41,8 @@ from tunekit.executors import Place
 from tunekit.families import Family, Fitted, Fold, NetFamily, Part
 from tunekit.metrics import Metric
 from tunekit.space import Dimension, HyperParameters, Value
-from tunekit.training.nets import NetFitter, check_predictions
+from tunekit.training.fitted import check_predictions
+from tunekit.training.nets import NetFitter
 from tunekit.trial import derive_seed
 
 HOME = str(Path(__file__).parents[1])

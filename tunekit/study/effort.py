@@ -1,0 +1,119 @@
+"""Where a search runs and is recorded, and how much it may spend."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunekit.errors import StudyError
+from tunekit.executors import Limits
+from tunekit.ledger import Ledger
+from tunekit.study.blend import MOST_CANDIDATES
+from tunekit.study.duration import parse_duration, parse_size
+
+DEFAULT_BUDGET = 600.0
+"""Seconds of a search that was given neither a budget nor a number of trials nor a score."""
+
+LONGEST_TRIAL = 1800.0
+"""Seconds of a trial of a search without a budget; with one, half of it."""
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a study is recorded, and where its trials run.
+
+    Args:
+        root: the folder `mlruns`.
+        storage: of the ledger: None for SQLite in `root`, or the address of a PostgreSQL database, on whose study
+            several machines may work at once.
+        artifacts: of trials: None for `root`, which several machines must then share, or an address that fsspec knows.
+        executor: "local" for processes of this machine, or "ray".
+        ray_address: of the cluster; None for the one that Ray finds, or else one of its own on this machine.
+
+    Raises:
+        StudyError: there is no such executor.
+    """
+
+    root: Path
+    storage: str | None = None
+    artifacts: str | None = None
+    executor: str = "local"
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise StudyError(f"executor {self.executor!r} is unknown; expected one of {', '.join(EXECUTORS)}")
+        if self.ray_address is not None and self.executor != "ray":
+            raise StudyError(f"ray_address is {self.ray_address!r}, which needs executor='ray' (--executor ray)")
+
+    def ledger(self, name: str) -> Ledger:
+        """A study's ledger, not yet open."""
+        return Ledger(self.root, name, self.storage, self.artifacts)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a search may spend.
+
+    Args:
+        budget: seconds for everything, or None.
+        trials: number of trials that the study has in the end, or None.
+        until: a score that is good enough, or None.
+        workers: trials at a time; None for as many as a cluster has room for.
+        threads: of each trial.
+        limits: of each trial.
+        keep: so many of the best trials keep their models and predictions.
+        disk: bytes that these may take; None for a share of what is free.
+    """
+
+    budget: float | None
+    trials: int | None
+    until: float | None
+    workers: int | None
+    threads: int
+    limits: Limits
+    keep: int = MOST_CANDIDATES
+    disk: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        site: Site,
+        *,
+        budget: str | float | None = None,
+        trials: int | None = None,
+        until: float | None = None,
+        workers: int | None = None,
+        limits: Limits | None = None,
+        keep: int | None = None,
+        disk: str | int | None = None,
+    ) -> Effort:
+        """From what a caller said, and this machine's cores and memory for what was left out."""
+        seconds = parse_duration(budget)
+        if seconds is None and trials is None and until is None:
+            seconds = DEFAULT_BUDGET
+        longest = LONGEST_TRIAL if seconds is None else max(60.0, seconds / 2)
+        threads = 1
+        if site.executor == "local":
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            workers = workers or cores
+            threads = max(1, cores // workers)
+            limits = limits or Limits.for_machine(workers, longest)
+        return cls(
+            seconds,
+            trials,
+            until,
+            workers,
+            threads,
+            limits or Limits(longest),  # elsewhere, each machine sees to its own memory
+            MOST_CANDIDATES if keep is None else keep,
+            parse_size(disk),
+        )
+
+    @property
+    def reserve(self) -> float:
+        """Seconds of the budget for selecting and judging the blend, and for ending what watches."""
+        return 0.0 if self.budget is None else min(max(3.0, 0.05 * self.budget), 20.0)
