@@ -112,6 +112,20 @@ def test_positions_on_a_grid_stand_for_the_same_values_on_a_new_one(tmp_path: Pa
     assert [8 * 2**position for position in positions] == [values["units"] for values in before]
 
 
+def test_what_looked_changed_but_varies_is_shown_as_it_was(tmp_path: Path) -> None:
+    def capped(high: float) -> Factory:
+        return lambda hp: hp.Float("x", 0.0, high)
+
+    with opened(tmp_path) as ledger:
+        run(ledger, capped(1.0), 8)
+    with opened(tmp_path, "two") as ledger:
+        run(ledger, capped(0.25))
+        assert len(ledger.take_changes()) == 1
+        assert any(trial.state is optuna.trial.TrialState.FAIL for trial in seen(ledger))
+        run(ledger, capped(0.75))  # so it is not the same for every trial
+        assert all(trial.state is optuna.trial.TrialState.COMPLETE for trial in seen(ledger))
+
+
 def test_what_varies_from_trial_to_trial_was_not_changed(tmp_path: Path) -> None:
     def varying(hp: HyperParameters) -> None:
         hp.Float("lr", 1e-4, 1e-2 if hp.Choice("optimizer", ["adam", "sgd"]) == "adam" else 1.0, sampling="log")

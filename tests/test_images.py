@@ -81,6 +81,9 @@ def test_several_inputs_of_any_shape() -> None:
     data = Arrays(inputs, rng.normal(size=30)).load()
     assert {column.name: column.shape for column in data.schema.columns} == {"left": (4, 4, 2), "steps": (7, 3)}
     assert data.task == "regression"
+    few = [0, 1, 2, 0, 1] * 6
+    assert Arrays(inputs, few).load().task == "multiclass"
+    assert Arrays(inputs, few, kind="number").load().task == "regression"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,9 @@ def test_several_inputs_of_any_shape() -> None:
         (lambda: Arrays({"a": np.zeros((5, 2, 2)), "b": np.zeros((4, 2))}, [0, 1] * 2), "the rows differ in number"),
         (lambda: Arrays(np.zeros((4, 2, 2)), [0, 1, None, 1]), "target 'y' is missing in row 2"),
         (lambda: Arrays(np.zeros((4, 2, 2))), "y is None"),
+        (lambda: Arrays(np.zeros((4, 2, 2)), [0, 1, 0, 1], weight=[1.0, 1.0]), "the rows differ in number"),
+        (lambda: Arrays({"codes": np.zeros((4, 2))}, [0, 1, 0, 1]), "an input is named 'codes'"),
+        (lambda: Arrays(np.zeros((4, 2, 2)), [0, 1, 0, 1], kind="class"), "kind is 'class'"),
         (lambda: Arrays(np.zeros(4), [0, 1, 0, 1]), r"cells of shape \(\); expected arrays"),
         (lambda: Images(np.zeros((4, 2)), [0, 1, 0, 1]), r"cells of shape \(2,\); expected \(height, width\)"),
     ],

@@ -26,6 +26,9 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 TARGET = "y"
 """Name of the target."""
 
+RESERVED = {"numbers", "codes"}
+"""Names of the inputs that a table's columns become."""
+
 
 class Arrays:
     """Rows of arrays in memory: one input, or several by name.
@@ -40,6 +43,7 @@ class Arrays:
         weight: n non-negative row weights.
         group: n values: rows of one group never stand on both sides of a split.
         classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
 
     Raises:
         DataError: on `load`, where the rows can't be used; it names the row.
@@ -61,7 +65,11 @@ class Arrays:
         weight: Any = None,
         group: Any = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
+        kind: str | None = None,
     ) -> None:
+        if kind not in (None, "category", "number"):
+            raise DataError(f"kind is {kind!r}; expected 'category' or 'number'")
+        self.kind = kind
         self.x = x
         self.y = y
         self.table = table
@@ -75,13 +83,17 @@ class Arrays:
         if y is None:
             raise DataError("y is None; expected a class or a number for each row")
         inputs = dict(x) if isinstance(x, Mapping) else {self.input_name: x}
+        if taken := sorted(RESERVED & set(map(str, inputs))):
+            raise DataError(f"an input is named {taken[0]!r}, as that of a table's columns is; expected another name")
         columns, typed = [], {}
         for name, cells in inputs.items():
             column, typed[str(name)] = self.column(str(name), cells)
             columns.append(column)
         others = None if self.table is None else self._beside(typed, y)
-        target, classes = numbers_or_classes(pd.Series(list(y)), TARGET, self.classes)
+        target, classes = numbers_or_classes(pd.Series(list(y)), TARGET, self.classes, self.kind)
         lengths = {name: len(cells) for name, cells in typed.items()} | {TARGET: len(target)}
+        beside = {"weight": self.weight, "group": self.group}
+        lengths |= {name: len(values) for name, values in beside.items() if values is not None}
         if others is not None:
             columns, typed = [*others.schema.columns, *columns], others.columns | typed
         if len(set(lengths.values())) > 1:

@@ -108,6 +108,7 @@ class Ledger:
         self._ended = EndedTrials()
         self._news: list[Trial] = []
         self._families: dict[str, SearchedFamily] = {}
+        self._shown: dict[str, dict[str, Dimension]] = {}  # by family: in whose terms its driver sees earlier trials
         self._program = ""
         self._changes: list[str] = []
         self._looked = self._looked_well = self._beaten = self._adopted = -math.inf
@@ -193,6 +194,7 @@ class Ledger:
         storage.enqueue(study._study_id, plans)
         space = FamilySpace(self._ended.of(family), self._program)
         self._families[family] = SearchedFamily(study, sampler, stopper, space)
+        self._shown.pop(family, None)
         self._show(family)
 
     def planned(self, family: str) -> int:
@@ -225,10 +227,11 @@ class Ledger:
         """The value of a dimension for a trial in flight: planned, or proposed by the driver."""
         name = running.trial.family
         family = self._families[name]
-        if family.space.ask(dimension) and (news := family.space.news(name)):
-            self._changes += news
+        if family.space.ask(dimension):
+            self._changes += family.space.news(name)
             self._show(name)
-            running.handle.relative_params.pop(dimension.key, None)  # proposed for what it was
+            if dimension.key in family.space.changed():
+                running.handle.relative_params.pop(dimension.key, None)  # proposed for what it was
         return family.suggest(running, dimension)
 
     def settle(self, running: Running) -> Trial | None:
@@ -381,6 +384,9 @@ class Ledger:
     def _show(self, family: str) -> None:
         """Show a family's driver what ended in the terms of its space of today."""
         changed = self._families[family].space.changed()
+        if changed == self._shown.get(family, {}):
+            return
+        self._shown[family] = changed
         by_index = {trial.index: trial for trial in self._ended.of(family)}
 
         def instead(written: FrozenTrial) -> FrozenTrial | None:
