@@ -49,6 +49,7 @@ class Forest(Family):
         features = fold.features("train", "ordinal")["features"]
         target = fold.train.target if fold.task == "regression" else fold.train.target.astype(int)
         estimator.fit(features, target, sample_weight=fold.train.weight)
+        estimator.n_jobs = 1  # several threads add the trees' votes in any order, to another last bit
 
         def function(features: npt.NDArray[Any]) -> Predictions:
             if fold.task == "regression":
