@@ -139,7 +139,7 @@ def test_typing_twice_changes_nothing(kind) -> None:
         ([2], "boolean", "row 0: received 2, expected true or false"),
         (["soon"], "date", "row 0: received 'soon', expected a date such as 2024-05-31"),
         ([1.5], "date", r"row 0: received 1\.5, expected a date"),
-        ([1], "text", "kind 'text' is unknown; expected one of number, boolean, date, category"),
+        ([1], "colour", "kind 'colour' is unknown; expected one of number, boolean, date, category"),
     ],
 )
 def test_values_that_do_not_fit_are_told(values, kind, words) -> None:

@@ -259,8 +259,8 @@ def test_a_missing_column_is_named_among_those_that_are_there() -> None:
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    message = refused({"x": [1, 2], "y": [1, 2]}, kinds={"x": "text"})
-    assert message == "kinds['x'] is 'text'; expected one of number, boolean, date, category, drop"
+    message = refused({"x": [1, 2], "y": [1, 2]}, kinds={"x": "colour"})
+    assert message == "kinds['x'] is 'colour'; expected one of number, boolean, date, category, text, characters, drop"
 
 
 @pytest.mark.parametrize("frame", [pd.DataFrame(), pd.DataFrame({"x": [], "y": []}), pd.DataFrame(index=range(3))])

@@ -33,6 +33,8 @@ _HOMES = {
     "StratifiedKFold": "tunekit.data",
     "Study": "tunekit.study",
     "Table": "tunekit.data",
+    "Text": "tunekit.data",
+    "TextNet": "tunekit.families",
     "TimeSplit": "tunekit.data",
     "WideDeep": "tunekit.families",
     "XGBoost": "tunekit.families",

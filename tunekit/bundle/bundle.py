@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.bundle.columns import ARRAY, array_column, raw_columns, typed_column
+from tunekit.bundle.columns import ARRAY, TEXTS, array_column, raw_columns, typed_column
 from tunekit.bundle.manifest import GRAPH, read_bundle
+from tunekit.bundle.texts import Vocabulary
 from tunekit.errors import BundleError, DataError
 
 BATCH = 1_000
@@ -21,6 +22,7 @@ _TYPES = {
     "boolean": "tensor(double)",
     "date": "tensor(double)",
     "category": "tensor(string)",
+    **dict.fromkeys(TEXTS, "tensor(int32)"),
 }
 
 _ARRAY_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
@@ -58,6 +60,11 @@ class Bundle:
             column["name"]: (tuple(column["shape"]), column["dtype"])
             for column in manifest["columns"]
             if column["kind"] == ARRAY
+        }
+        self._vocabularies = {
+            column["name"]: Vocabulary(column["words"], column["length"], TEXTS[column["kind"]])
+            for column in manifest["columns"]
+            if column["kind"] in TEXTS
         }
         self._session = session
 
@@ -141,6 +148,7 @@ class Bundle:
         batches = []
         for start in range(0, count, BATCH):
             batch = {column: values[start : start + BATCH] for column, values in typed.items()}
+            batch |= {column: known.numbers(batch[column]) for column, known in self._vocabularies.items()}
             batches.append(self._batch(name, batch))
         if not batches:
             outputs: int = self.manifest["outputs"]

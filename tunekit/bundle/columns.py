@@ -12,6 +12,9 @@ number     float64             NaN
 boolean    float64, 0 or 1     NaN
 date       float64, seconds    NaN (seconds since 1970-01-01, UTC)
 category   object, str         "" (None, NaN, NaT and pandas.NA become "")
+text       object, str         "", which has no words; models read numbers of
+                               words, see `tunekit.bundle.texts`
+characters as text             a text whose characters are its words
 array      uint8 or float32    not allowed: every cell is an array of the
                                column's shape, such as an image
 =========  ==================  ==========================================
@@ -27,7 +30,10 @@ import numpy.typing as npt
 
 from tunekit.errors import DataError
 
-KINDS = ("number", "boolean", "date", "category")
+TEXTS = {"text": "words", "characters": "characters"}
+"""Kinds of text, and what its tokens are."""
+
+KINDS = ("number", "boolean", "date", "category", *TEXTS)
 """Kinds of a table's columns."""
 
 ARRAY = "array"
@@ -89,7 +95,7 @@ def typed_column(values: Any, kind: str, name: str) -> npt.NDArray[Any]:
         return _booleans(raw, name)
     if kind == "date":
         return _dates(raw, name)
-    if kind == "category":
+    if kind == "category" or kind in TEXTS:
         return _texts(raw)
     raise DataError(f"column {name!r}: kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
 

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tunekit.bundle.columns import ARRAY, ARRAY_TYPES, KINDS
+from tunekit.bundle.columns import ARRAY, ARRAY_TYPES, KINDS, TEXTS
 from tunekit.errors import BundleError
 
 FORMAT = "tunekit-bundle"
@@ -141,6 +141,8 @@ def _fault(manifest: dict[str, Any]) -> str | None:
             return f"describes a column as {column!r}; expected a name and a kind, one of {', '.join((*KINDS, ARRAY))}"
         if column["kind"] == ARRAY and not _is_array(column):
             return f"describes a column as {column!r}; expected its shape and a type, one of {', '.join(ARRAY_TYPES)}"
+        if column["kind"] in TEXTS and not _is_text(column):
+            return f"describes the text column {column['name']!r} wrongly; expected its words and how many are read"
     for entry in manifest["files"].values():
         if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str) or "bytes" not in entry:
             return f"describes a file as {entry!r}; expected its sha256 and its bytes"
@@ -158,3 +160,9 @@ def _is_array(column: dict[str, Any]) -> bool:
     shape = column.get("shape")
     sizes = isinstance(shape, list) and shape and all(isinstance(size, int) and size > 0 for size in shape)
     return bool(sizes) and column.get("dtype") in ARRAY_TYPES
+
+
+def _is_text(column: dict[str, Any]) -> bool:
+    words, length = column.get("words"), column.get("length")
+    known = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    return known and isinstance(length, int) and length > 0

@@ -37,7 +37,7 @@ study = tk.Study(
     data=tk.Table(
         HERE / {path},
         target={target},  # {about_target}
-{roles}        # kinds={{"COLUMN": "category"}},  # corrects a type: "number", "boolean", "date", "category" or "drop"
+{roles}        # kinds={{"COLUMN": "category"}},  # or "number", "boolean", "date", "text", "drop": corrects a type
     ),
     metric={metric},  # {why_metric}
     # {about_split}.
@@ -131,7 +131,7 @@ def _columns(data: Dataset) -> str:
     names: dict[str, int] = {}
     for column in data.schema.columns:
         names[column.kind] = names.get(column.kind, 0) + 1
-    plural = {"category": "categories", "boolean": "booleans", "number": "numbers", "date": "dates"}
+    plural = {"category": "categories", "boolean": "booleans", "number": "numbers", "date": "dates", "text": "texts"}
     return "columns: " + ", ".join(f"{count} {plural[kind] if count > 1 else kind}" for kind, count in names.items())
 
 

@@ -16,6 +16,7 @@ from tunekit.data.split import (
     default_split,
 )
 from tunekit.data.table import Table, infer_kind
+from tunekit.data.text import Text
 
 __all__ = [
     "GAPS",
@@ -33,6 +34,7 @@ __all__ = [
     "Split",
     "StratifiedKFold",
     "Table",
+    "Text",
     "TimeSplit",
     "default_split",
     "infer_kind",

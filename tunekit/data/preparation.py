@@ -6,12 +6,14 @@ One `Preparation` a fold. It offers the same rows in the layouts that the famili
 layout     arrays
 =========  =====================================================================================================
 columns    {"numbers": float32 (n, D + M), "codes": int32 (n, C)}: scaled numbers, M gap indicators, codes; and each
-           array column by its name, float32 (n, *shape), scaled channel by channel
+           array column by its name, float32 (n, *shape), scaled channel by channel; and each text column by its name,
+           int32 (n, length), numbers of words, those that no training row has as unknown
 flat       float32 (n, D + M + H + P): the numbers as above, then one 0/1 column for each known (column, code) pair,
            then the values of the arrays as above
 ordinal    float32 (n, D + M + C + P): the numbers as above, then the codes as numbers, then the arrays
 native     float32 (n, D + C + P): unscaled numbers and codes, NaN where missing or unseen, and unscaled arrays
-array x    float32 (n, *shape): the array column x alone, scaled
+array x    float32 (n, *shape): the array column x alone, scaled; or int32 (n, length), the text column x
+y+bag      the layout y, then the weights of terms of each text column, as `tunekit.data.terms.Bag` counts them: sparse
 =========  =====================================================================================================
 """
 
@@ -23,16 +25,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from tunekit.data.schema import MISSING, Encoded
+from tunekit.data.terms import Bag, Terms, TextColumn
 
 LAYOUTS = ("columns", "flat", "ordinal", "native")
 
 ALONE = "array "
-"""Begins the layout of one array column alone; its name follows."""
+"""Begins the layout of one array or text column alone; its name follows."""
 
 CHUNK = 1024
 """Rows of an array column that are looked at together, so that memory holds no second copy of it."""
+
+BAG = "+"
+"""Stands between a layout and the bag of words that is added to it."""
 
 RARE = 2
 """A level in fewer training rows than this shares the code of unseen levels, so that this code is trained too."""
@@ -94,6 +101,7 @@ class Preparation:
         target_center: mean of the training target; 0 unless regression.
         target_scale: standard deviation of the training target; 1 unless regression.
         arrays: how each array column is scaled.
+        texts: the words and terms of each text column.
     """
 
     center: npt.NDArray[np.float64]
@@ -105,6 +113,7 @@ class Preparation:
     target_center: float
     target_scale: float
     arrays: tuple[ArrayScale, ...] = ()
+    texts: tuple[Terms, ...] = ()
 
     @classmethod
     def fit(
@@ -113,6 +122,7 @@ class Preparation:
         cardinalities: tuple[int, ...],
         target: npt.NDArray[np.float64] | None = None,
         array_names: tuple[str, ...] = (),
+        text_columns: tuple[TextColumn, ...] = (),
     ) -> Preparation:
         """Learn from training rows.
 
@@ -121,6 +131,7 @@ class Preparation:
             cardinalities: codes per category column, as `Schema.cardinalities`.
             target: float (n,) for regression, where nets train on the standardised target; None otherwise.
             array_names: of the array columns.
+            text_columns: the text columns.
         """
         center, factor = _scales(rows.numbers)
         spread = 0.0 if target is None else float(np.std(target))
@@ -135,12 +146,19 @@ class Preparation:
             target_center=0.0 if target is None else float(np.mean(target)),
             target_scale=spread if spread > 0 else 1.0,
             arrays=tuple(ArrayScale.fit(name, cells) for name, cells in zip(array_names, rows.arrays, strict=True)),
+            texts=tuple(Terms.fit(column, cells) for column, cells in zip(text_columns, rows.texts, strict=True)),
         )
 
     def apply(self, rows: Encoded, layout: str) -> dict[str, npt.NDArray[Any]]:
         """The rows in a layout, as named arrays; all layouts but "columns" have one array, named "features"."""
+        layout, _, bag = layout.partition(BAG)
+        if bag:
+            return {"features": self._with_bag(self.apply(rows, layout)["features"], rows, Bag.parse(bag))}
         if layout == "native":
             return {"features": _joined([self._native(rows), *rows.arrays])}
+        texts = {terms.name: terms.lookup[numbers] for terms, numbers in zip(self.texts, rows.texts, strict=True)}
+        if layout.startswith(ALONE) and (name := layout.removeprefix(ALONE)) in texts:
+            return {"features": texts[name]}
         if layout.startswith(ALONE):
             position = [scale.name for scale in self.arrays].index(layout.removeprefix(ALONE))
             return {"features": self.arrays[position].apply(rows.arrays[position])}
@@ -149,7 +167,7 @@ class Preparation:
         codes = self.lookup[rows.codes + self.offsets] if len(self.offsets) else rows.codes
         if layout == "columns":
             named = {scale.name: cells for scale, cells in zip(self.arrays, arrays, strict=True)}
-            return {"numbers": numbers, "codes": codes} | named
+            return {"numbers": numbers, "codes": codes} | named | texts
         if layout == "ordinal":
             return {"features": _joined([numbers, codes, *arrays])}
         if layout == "flat":
@@ -164,6 +182,8 @@ class Preparation:
         for number, scale in enumerate(self.arrays):
             parts = {"name": scale.name, "shape": scale.shape, "center": scale.center, "factor": scale.factor}
             plain |= {f"array_{number}_{part}": np.asarray(value) for part, value in parts.items()}
+        for number, terms in enumerate(self.texts):
+            plain |= {f"text_{number}_{part}": value for part, value in terms.to_arrays().items()}
         return plain
 
     @classmethod
@@ -177,6 +197,10 @@ class Preparation:
             )
             scales.append(ArrayScale(str(name), tuple(int(size) for size in shape), center, factor))
         values["arrays"] = tuple(scales)
+        texts: list[Terms] = []
+        while f"text_{len(texts)}_name" in arrays:
+            texts.append(Terms.from_arrays(lambda part: arrays[f"text_{len(texts)}_{part}"]))
+        values["texts"] = tuple(texts)
         for name in ("target_center", "target_scale"):
             values[name] = float(values[name])
         return cls(**values)
@@ -186,6 +210,11 @@ class Preparation:
         clipped = scaled / np.sqrt(1.0 + (scaled / CLIP) ** 2)
         filled = np.where(np.isnan(clipped), 0.0, clipped)
         return np.concatenate([filled, np.isnan(numbers[:, self.gaps])], axis=1).astype(np.float32)
+
+    def _with_bag(self, features: npt.NDArray[np.float32], rows: Encoded, bag: Bag) -> Any:
+        """Features, then the bag of each text: a sparse matrix."""
+        bags = [terms.bag(numbers, bag) for terms, numbers in zip(self.texts, rows.texts, strict=True)]
+        return sparse.hstack([sparse.csr_matrix(features), *bags], format="csr", dtype=np.float32)
 
     def _native(self, rows: Encoded) -> npt.NDArray[np.float32]:
         codes = np.asarray(rows.codes, dtype=np.float32)
@@ -202,7 +231,7 @@ class Preparation:
 
 
 def _plain_fields() -> list[str]:
-    return [field.name for field in fields(Preparation) if field.name != "arrays"]
+    return [field.name for field in fields(Preparation) if field.name not in ("arrays", "texts")]
 
 
 def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:

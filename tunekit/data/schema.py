@@ -6,7 +6,7 @@ becomes the position of its text in the column's list of levels. Nothing here de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tunekit.bundle.columns import ARRAY, array_column, raw_columns, typed_column
+from tunekit.bundle.columns import ARRAY, TEXTS, array_column, raw_columns, typed_column
+from tunekit.bundle.texts import Vocabulary
+from tunekit.data.terms import LONGEST_TERM, TextColumn, learn_words
 from tunekit.errors import DataError
 
 MISSING = 0
@@ -32,9 +34,10 @@ class Column:
 
     Args:
         name: as in the table.
-        kind: "number", "boolean", "date", "category" or "array".
-        levels: for a category, its texts in sorted order; a level's code is its position plus one.
-        shape: of an array's cells; the last axis is that of the channels.
+        kind: "number", "boolean", "date", "category", "text", "characters" or "array".
+        levels: for a category, its texts in sorted order; for a text, its words, the most frequent first. The code of
+            a level is its position plus one.
+        shape: of an array's cells; the last axis is that of the channels. Of a text, how many words are read.
         dtype: of an array: "uint8" or "float32".
     """
 
@@ -45,29 +48,51 @@ class Column:
     dtype: str = ""
 
     @property
+    def is_number(self) -> bool:
+        """Whether it becomes one number or more."""
+        return self.kind in ("number", "boolean", "date")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Numbers of a text's words."""
+        return Vocabulary(self.levels, self.shape[0], TEXTS[self.kind])
+
+    @property
     def features(self) -> tuple[str, ...]:
-        """Names of the numbers that this column becomes; none for a category or an array."""
-        if self.kind in ("category", ARRAY):
+        """Names of the numbers that this column becomes; none for a category, a text or an array."""
+        if not self.is_number:
             return ()
         return tuple(f"{self.name}:{part}" for part in CALENDAR) if self.kind == "date" else (self.name,)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as arrays: `numbers` float64 (n, D), NaN for missing; `codes` int32 (n, C); `arrays`, each (n, *shape)."""
+    """Rows as arrays.
+
+    Args:
+        numbers: float64 (n, D), NaN for missing.
+        codes: int32 (n, C).
+        arrays: each (n, *shape).
+        texts: each int32 (n, length), as `tunekit.bundle.texts.Vocabulary` makes them.
+    """
 
     numbers: npt.NDArray[np.float64]
     codes: npt.NDArray[np.int32]
-
     arrays: tuple[npt.NDArray[Any], ...] = ()
+    texts: tuple[npt.NDArray[np.int32], ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
     def all(self) -> tuple[npt.NDArray[Any], ...]:
-        """Numbers, codes, and each array column."""
-        return self.numbers, self.codes, *self.arrays
+        """Numbers, codes, each array column and each text column."""
+        return self.numbers, self.codes, *self.arrays, *self.texts
+
+    @classmethod
+    def of(cls, parts: Sequence[npt.NDArray[Any]], arrays: int) -> Encoded:
+        """The inverse of `all`, given how many array columns there are."""
+        return cls(parts[0], parts[1], tuple(parts[2 : 2 + arrays]), tuple(parts[2 + arrays :]))
 
     @property
     def nbytes(self) -> int:
@@ -76,15 +101,13 @@ class Encoded:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
         """The same columns for the given row positions."""
-        numbers, codes, *arrays = (np.asarray(array[rows]) for array in self.all)
-        return Encoded(numbers, codes, tuple(arrays))
+        return Encoded.of([np.asarray(array[rows]) for array in self.all], len(self.arrays))
 
     @classmethod
     def joined(cls, *parts: Encoded) -> Encoded:
         """The rows of several, one after the other."""
-        arrays = tuple(np.concatenate(same) for same in zip(*(part.arrays for part in parts), strict=True))
-        numbers, codes = ([getattr(part, name) for part in parts] for name in ("numbers", "codes"))
-        return cls(np.concatenate(numbers), np.concatenate(codes), arrays)
+        columns = zip(*(part.all for part in parts), strict=True)
+        return cls.of([np.concatenate(same) for same in columns], len(parts[0].arrays))
 
 
 @dataclass(frozen=True)
@@ -96,7 +119,7 @@ class Schema:
     @property
     def numeric(self) -> tuple[Column, ...]:
         """Numbers, booleans and dates: what becomes `Encoded.numbers`."""
-        return tuple(column for column in self.columns if column.kind not in ("category", ARRAY))
+        return tuple(column for column in self.columns if column.is_number)
 
     @property
     def categorical(self) -> tuple[Column, ...]:
@@ -109,6 +132,18 @@ class Schema:
         return tuple(column for column in self.columns if column.kind == ARRAY)
 
     @property
+    def texts(self) -> tuple[Column, ...]:
+        """What becomes `Encoded.texts`."""
+        return tuple(column for column in self.columns if column.kind in TEXTS)
+
+    @property
+    def text_columns(self) -> tuple[TextColumn, ...]:
+        """What folds are to know of the texts."""
+        return tuple(
+            TextColumn(column.name, len(column.levels), LONGEST_TERM[TEXTS[column.kind]]) for column in self.texts
+        )
+
+    @property
     def number_features(self) -> tuple[str, ...]:
         """The D names of the columns of `Encoded.numbers`."""
         return tuple(feature for column in self.numeric for feature in column.features)
@@ -119,14 +154,8 @@ class Schema:
         return tuple(len(column.levels) + 2 for column in self.categorical)
 
     def with_levels(self, typed: Mapping[str, npt.NDArray[Any]]) -> Schema:
-        """The same columns, each category with the sorted texts that occur in these rows as its levels."""
-        columns = [
-            replace(column, levels=tuple(sorted(set(typed[column.name]) - {""})))
-            if column.kind == "category"
-            else column
-            for column in self.columns
-        ]
-        return Schema(tuple(columns))
+        """The same columns; a category has the sorted texts that these rows hold as its levels, a text its words."""
+        return Schema(tuple(_with_levels(column, typed[column.name]) for column in self.columns))
 
     def typed(self, rows: Any) -> dict[str, npt.NDArray[Any]]:
         """Typed arrays of the schema's columns; other columns are ignored.
@@ -164,7 +193,8 @@ class Schema:
         codes = np.empty((rows, len(self.categorical)), dtype=np.int32)
         for position, column in enumerate(self.categorical):
             codes[:, position] = _codes(typed[column.name], column.levels)
-        return Encoded(numbers, codes, tuple(typed[column.name] for column in self.arrays))
+        texts = tuple(column.vocabulary.numbers(typed[column.name]) for column in self.texts)
+        return Encoded(numbers, codes, tuple(typed[column.name] for column in self.arrays), texts)
 
 
 def calendar(seconds: Number, floor: Callable[[Any], Any]) -> list[Number]:
@@ -192,6 +222,15 @@ def calendar(seconds: Number, floor: Callable[[Any], Any]) -> list[Number]:
     month = month_from_march + 3.0 - next_year * 12.0
     year = year_of_era + era * 400.0 + next_year
     return [days, year, month, day, weekday, hour]
+
+
+def _with_levels(column: Column, values: npt.NDArray[Any]) -> Column:
+    if column.kind == "category":
+        return replace(column, levels=tuple(sorted(set(values) - {""})))
+    if column.kind in TEXTS:
+        words, length = learn_words(values, TEXTS[column.kind])
+        return replace(column, levels=words, shape=column.shape or (length,))
+    return column
 
 
 def _codes(texts: npt.NDArray[Any], levels: tuple[str, ...]) -> npt.NDArray[np.int32]:

@@ -7,6 +7,7 @@ which holds their targets, scores them.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,50 +38,57 @@ class Store:
         time: npt.NDArray[np.float64] | None,
         pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
         unlabelled: Encoded,
+        words: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Write everything.
 
         Args:
-            facts: task, outputs, cardinalities, and names of the array columns.
+            facts: task, outputs, cardinalities, names of the array columns, and the text columns.
             rows: the development rows.
             target: theirs.
             weight: theirs, or None.
             time: theirs, or None.
             pairs: (training, validation) positions in `rows`, per fold.
             unlabelled: rows to predict only: the test rows, and rows to check an export with.
+            words: of each text column by its name, in the order of their numbers.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {"numbers": rows.numbers, "codes": rows.codes, "target": target}
-        arrays |= {"unlabelled_numbers": unlabelled.numbers, "unlabelled_codes": unlabelled.codes}
-        for prefix, part in (("", rows), ("unlabelled_", unlabelled)):
-            arrays |= {f"{prefix}array_{number}": array for number, array in enumerate(part.arrays)}
+        arrays: dict[str, Any] = {"target": target}
+        for prefix, part in (("rows", rows), ("unlabelled", unlabelled)):
+            arrays |= {f"{prefix}_{number}": array for number, array in enumerate(part.all)}
         arrays |= {name: array for name, array in (("weight", weight), ("time", time)) if array is not None}
         for number, (train, valid) in enumerate(pairs):
             arrays |= {f"train_{number}": train, f"valid_{number}": valid}
         for name, array in arrays.items():
             np.save(self.folder / f"{name}.npy", np.ascontiguousarray(array))
-        counts = {"folds": len(pairs), "arrays": len(rows.arrays)}
+        counts = {"folds": len(pairs), "arrays": len(rows.arrays), "columns": len(rows.all)}
+        (self.folder / "words.json").write_text(json.dumps(dict(words or {})))
         (self.folder / "facts.json").write_text(json.dumps({**facts, **counts}))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Task, outputs, cardinalities, names of the array columns, and the numbers of folds and of array columns."""
+        """What `write` was given, and the numbers of folds, of array columns and of all arrays of `Encoded`."""
         facts: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
         return facts
+
+    def words(self) -> dict[str, list[str]]:
+        """The words of each text column by its name, in the order of their numbers."""
+        words: dict[str, list[str]] = json.loads((self.folder / "words.json").read_text())
+        return words
 
     @property
     def rows(self) -> Encoded:
         """The development rows, mapped."""
-        return self._encoded("")
+        return self._encoded("rows")
 
     @property
     def unlabelled(self) -> Encoded:
         """The rows to predict only, mapped."""
-        return self._encoded("unlabelled_")
+        return self._encoded("unlabelled")
 
     def _encoded(self, prefix: str) -> Encoded:
-        arrays = tuple(self.array(f"{prefix}array_{number}") for number in range(self.facts["arrays"]))
-        return Encoded(self.array(f"{prefix}numbers"), self.array(f"{prefix}codes"), arrays)
+        facts = self.facts
+        return Encoded.of([self.array(f"{prefix}_{number}") for number in range(facts["columns"])], facts["arrays"])
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """A mapped array."""

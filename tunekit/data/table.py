@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tunekit.bundle.columns import KINDS, category_text, is_missing, typed_column
+from tunekit.bundle.columns import KINDS, TEXTS, category_text, is_missing, typed_column
 from tunekit.data.dataset import Dataset
 from tunekit.data.reading import read_frame
 from tunekit.data.schema import Column, Schema
@@ -25,6 +25,10 @@ ID_SHARE = 0.9
 """A text column with more different values than this share of its rows names its rows; models can't learn from it."""
 
 
+SENTENCE = 5
+"""Words from which on, on average, a text is read word by word."""
+
+
 class Table:
     """Rows of a table, with a target.
 
@@ -37,8 +41,9 @@ class Table:
         group: a column: rows of one group never stand on both sides of a split. Models don't read it.
         weight: a column of non-negative row weights. Models don't read it.
         id: a column of unique row ids. Models don't read it; without it, rows have their position.
-        kinds: corrections, column to "number", "boolean", "date", "category" or "drop". For the target, "category"
-            asks for classification and "number" for regression.
+        kinds: corrections, column to "number", "boolean", "date", "category", "text" (read word by word), "characters"
+            (a text, read letter by letter) or "drop". For the target, "category" asks for classification and
+            "number" for regression.
         classes: the classes in order; of two, the second is the positive one. Default: sorted.
 
     Raises:
@@ -131,6 +136,13 @@ class Table:
             if kind is None:
                 notices.append(f"column {name!r} is empty and left out")
                 continue
+            if kind == "category" and name not in self.kinds and _is_text(frame[name]):
+                kind = "text"
+                notices.append(
+                    f"column {name!r} is read as text (kinds={{{name!r}: 'category'}} or 'drop' changes that)"
+                )
+            if kind in TEXTS and (empty := int((frame[name].map(is_missing)).sum())):
+                notices.append(f"{empty} text(s) of column {name!r} are empty: they have no words")
             if kind == "category" and name not in self.kinds and _names_rows(frame[name]):
                 notices.append(
                     f"column {name!r} has a different text in nearly every row and is left out "
@@ -282,6 +294,14 @@ def _are_dates(present: pd.Series[Any]) -> bool:
 
 def _names_rows(column: pd.Series[Any]) -> bool:
     return len(column) > MOST_CLASSES and column.nunique() > ID_SHARE * len(column)
+
+
+def _is_text(column: pd.Series[Any]) -> bool:
+    """Whether a column of texts, hardly two alike, holds sentences rather than names."""
+    if not _names_rows(column):
+        return False
+    words = [len(str(value).split()) for value in column.dropna()]
+    return bool(np.mean(words) >= SENTENCE)
 
 
 def _numbers_rows(column: pd.Series[Any]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from tunekit.bundle.columns import ARRAY
+from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.data.preparation import Preparation
 from tunekit.data.schema import Column
 from tunekit.errors import ExportError
@@ -66,6 +66,8 @@ def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.Model
 def _type_of(column: Column) -> str:
     if column.kind == ARRAY:
         return column.dtype
+    if column.kind in TEXTS:
+        return "int32"
     return "string" if column.kind == "category" else "double"
 
 
@@ -101,8 +103,8 @@ def _model(prepared: Prepared, facts: dict[str, Any], arrays: dict[str, Any], me
     if facts["kind"] == "constant":
         return prepared.encoding.repeated(np.asarray(arrays["value"], dtype=np.float64))
     if facts["kind"] == "linear":
-        raw = Value(graph, prepared.weighed(arrays["weights"])) + Value(graph, graph.constant(arrays["bias"]))
-        return _linked(graph, raw.name, facts["link"])
+        weighed = Value(graph, prepared.weighed(arrays["weights"], facts["layout"]))
+        return _linked(graph, (weighed + Value(graph, graph.constant(arrays["bias"]))).name, facts["link"])
     if facts["kind"] == "trees":
         trees = TreeArrays.from_arrays(arrays)
         raw_trees = add_trees(graph, prepared.features(facts["layout"]), trees)

@@ -12,8 +12,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.data.preparation import ALONE, CLIP, Preparation
+from tunekit.bundle.texts import PADDING
+from tunekit.data.preparation import ALONE, BAG, CLIP, Preparation
 from tunekit.data.schema import CALENDAR, MISSING, Column, Schema, calendar
+from tunekit.data.terms import Bag, Terms
 from tunekit.errors import ExportError
 from tunekit.export.graph import Graph, Value
 
@@ -75,6 +77,11 @@ class Encoding:
         return tuple(self.graph.cast(column.name, "float") for column in self.schema.arrays)
 
     @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Int32 (n, length), each text column as numbers of words."""
+        return tuple(column.name for column in self.schema.texts)
+
+    @cached_property
     def places(self) -> str:
         """Int64 (n, C): where each code stands in a table of all columns' codes, one column after the other."""
         offsets = np.cumsum([0, *self.schema.cardinalities])[:-1].astype(np.int64)
@@ -114,9 +121,16 @@ class Prepared:
         self.encoding = encoding
         self.graph = encoding.graph
         self.preparation = preparation
+        self._bags: dict[str, list[str]] = {}
 
     def features(self, layout: str) -> str:
-        """Float32 (n, F): one of the layouts of one matrix, "flat", "ordinal" or "native"; or an array column alone."""
+        """Float32 (n, F): one of the layouts of one matrix, "flat", "ordinal" or "native", some with a bag of words.
+
+        Or an array or text column alone.
+        """
+        layout, _, bag = layout.partition(BAG)
+        if bag:
+            return self._joined(self.features(layout), *(self._float(value) for value in self.bags(bag)))
         if layout == "flat":
             return self.flat
         if layout == "ordinal":
@@ -124,15 +138,15 @@ class Prepared:
         if layout == "native":
             return self.native
         if layout.startswith(ALONE):
-            return self.arrays[layout.removeprefix(ALONE)]
+            return (self.arrays | self.texts)[layout.removeprefix(ALONE)]
         raise ExportError(f"layout {layout!r} is no matrix of features; expected 'flat', 'ordinal' or 'native'")
 
     def group(self, name: str) -> str:
-        """One of the arrays of layout "columns": "numbers", "codes", or an array column."""
-        value = ({"numbers": self.numbers, "codes": self.codes} | self.arrays).get(name)
+        """One of the arrays of layout "columns": "numbers", "codes", an array column or a text column."""
+        value = ({"numbers": self.numbers, "codes": self.codes} | self.arrays | self.texts).get(name)
         if value is None:
             known = [each for each, there in (("numbers", self.numbers), ("codes", self.codes)) if there]
-            told = ", ".join(map(repr, [*known, *self.arrays]))
+            told = ", ".join(map(repr, [*known, *self.arrays, *self.texts]))
             raise ExportError(f"a net reads {name!r}, which the data doesn't have; expected one of {told}")
         return value
 
@@ -144,6 +158,41 @@ class Prepared:
             centered = self.graph.node("Sub", raw, self.graph.constant(scale.center))
             scaled[scale.name] = self.graph.node("Mul", centered, self.graph.constant(scale.factor))
         return scaled
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """Int32 (n, length), each text column by its name, with unknown and rare words as one."""
+        return {
+            terms.name: self.graph.node("Gather", self.graph.constant(terms.lookup), raw)
+            for terms, raw in zip(self.preparation.texts, self.encoding.texts, strict=True)
+        }
+
+    def bags(self, code: str) -> list[str]:
+        """Float64 (n, terms), the weights of each text's terms."""
+        if code not in self._bags:
+            bag = Bag.parse(code)
+            self._bags[code] = [self._bag(terms, self.texts[terms.name], bag) for terms in self.preparation.texts]
+        return self._bags[code]
+
+    def _bag(self, terms: Terms, text: str, bag: Bag) -> str:
+        graph, chosen = self.graph, terms.chosen(bag)
+        if not len(chosen):
+            return self.encoding.repeated(np.empty(0))
+        counts = graph.cast(_counts(graph, terms.terms[chosen], text), "double")
+        if bag.weighting == "counts":
+            return counts
+        one, zero = graph.constant(np.float64(1.0)), graph.constant(np.float64(0.0))
+        there = graph.node("Greater", counts, zero)
+        if bag.weighting == "binary":
+            return graph.cast(there, "double")
+        logs = Value(graph, graph.node("Log", graph.node("Max", counts, one))) + 1.0
+        weights = graph.node("Where", there, (logs * Value(graph, graph.constant(terms.idf[chosen]))).name, zero)
+        axis = graph.constant(np.array([1], dtype=np.int64))
+        norm = graph.node("ReduceL2", weights, axis)
+        return graph.node("Div", weights, graph.node("Where", graph.node("Greater", norm, zero), norm, one))
+
+    def _float(self, value: str) -> str:
+        return self.graph.cast(value, "float")
 
     @cached_property
     def _flattened(self) -> list[str]:
@@ -202,8 +251,13 @@ class Prepared:
             hot = self.graph.cast(equal, "float")
         return self._joined(self.numbers, hot, *self._flattened)
 
-    def weighed(self, weights: npt.NDArray[np.float64]) -> str:
-        """Float64 (n, outputs): layout "flat" times weights (F, outputs), without building its 0/1 columns."""
+    def weighed(self, weights: npt.NDArray[np.float64], layout: str) -> str:
+        """Float64 (n, outputs): layout "flat" times weights (F, outputs), without building its 0/1 columns.
+
+        Args:
+            weights: of the features.
+            layout: "flat", or that with a bag of words.
+        """
         width = len(self.preparation.center) + len(self.preparation.gaps)
         terms = []
         if self.numbers is not None:
@@ -226,6 +280,11 @@ class Prepared:
             part = self.graph.constant(weights[start : start + size])
             terms.append(self.graph.node("MatMul", self.graph.cast(value, "double"), part))
             start += size
+        _, _, bag = layout.partition(BAG)
+        for text, value in zip(self.preparation.texts, self.bags(bag) if bag else (), strict=bool(bag)):
+            size = len(text.chosen(Bag.parse(bag)))
+            terms.append(self.graph.node("MatMul", value, self.graph.constant(weights[start : start + size])))
+            start += size
         if not terms:
             return self.encoding.repeated(np.zeros(weights.shape[1]))
         return terms[0] if len(terms) == 1 else self.graph.node("Sum", *terms)
@@ -244,4 +303,25 @@ class Prepared:
         return column, code
 
     def _joined(self, *parts: str | None) -> str:
-        return self.graph.concat([part for part in parts if part is not None], axis=1)
+        there = [part for part in parts if part is not None]
+        nothing = [] if there else [self._float(self.encoding.repeated(np.empty(0)))]
+        return self.graph.concat(there + nothing, axis=1)
+
+
+def _counts(graph: Graph, terms: npt.NDArray[np.int32], text: str) -> str:
+    """Float32 (n, terms): how often each term is in a text."""
+    sizes = (terms != PADDING).sum(axis=1)
+    order = np.argsort(sizes, kind="stable")  # the operator wants them by size
+    pool = [int(token) for term, size in zip(terms[order], sizes[order], strict=True) for token in term[:size]]
+    per_size = [int(size * (sizes == size).sum()) for size in range(1, sizes.max() + 1)]
+    return graph.node(
+        "TfIdfVectorizer",
+        graph.cast(text, "int64"),
+        mode="TF",
+        min_gram_length=1,
+        max_gram_length=len(per_size),
+        max_skip_count=0,
+        ngram_counts=[0, *np.cumsum(per_size)[:-1].tolist()],
+        ngram_indexes=order.tolist(),
+        pool_int64s=pool,
+    )

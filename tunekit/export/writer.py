@@ -16,7 +16,7 @@ import onnx
 
 from tunekit import __version__
 from tunekit.bundle import Bundle
-from tunekit.bundle.columns import ARRAY
+from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.bundle.manifest import FORMAT, GRAPH, MANIFEST, VERSION, file_entry, is_bundle, sealed
 from tunekit.data.schema import Column
 from tunekit.errors import ExportError
@@ -29,6 +29,10 @@ _OURS = {MANIFEST, GRAPH}
 
 LARGEST_EXAMPLE = 4096
 """Values of an array in the example of a manifest."""
+
+
+EXAMPLE_WORDS = 8
+"""Words of a text in the example of a manifest."""
 
 
 def write_bundle(plan: BlendPlan, folder: str | Path, convert_nets: NetConverter, *, overwrite: bool = False) -> Parity:
@@ -170,17 +174,24 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
 
 def _described(column: Column) -> dict[str, Any]:
     told: dict[str, Any] = {"name": column.name, "kind": column.kind}
+    if column.kind in TEXTS:
+        return told | {"length": column.shape[0], "words": list(column.levels)}
     return told if column.kind != ARRAY else told | {"shape": list(column.shape), "dtype": column.dtype}
 
 
 def example_row(plan: BlendPlan) -> dict[str, Any]:
     """One typical row for whoever serves the bundle: the middle or the most frequent value of each column.
 
-    No row of the data: bundles are handed on, rows may be private. Of arrays, zeros; of large ones None.
+    No row of the data: bundles are handed on, rows may be private. Of arrays, zeros; of large ones None. Of texts, the
+    most frequent words.
     """
     row: dict[str, Any] = {}
     shapes = {column.name: column.shape for column in plan.schema.arrays}
+    said = {column.name: " ".join(column.levels[:EXAMPLE_WORDS]) for column in plan.schema.texts}
     for name, values in as_given(plan).items():
+        if name in said:
+            row[name] = said[name]
+            continue
         if name in shapes:
             row[name] = np.zeros(shapes[name]).tolist() if math.prod(shapes[name]) <= LARGEST_EXAMPLE else None
             continue

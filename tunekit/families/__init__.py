@@ -9,6 +9,7 @@ from tunekit.families.forest import Forest
 from tunekit.families.linear import Linear
 from tunekit.families.mlp import MLP
 from tunekit.families.nets import NetData, NetFamily
+from tunekit.families.textnet import TextNet
 from tunekit.families.wide_deep import WideDeep
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "NetData",
     "NetFamily",
     "Part",
+    "TextNet",
     "WideDeep",
     "XGBoost",
     "default_families",
@@ -34,10 +36,12 @@ def default_families(suits: str = "table") -> list[Family]:
     """What suits a kind of data, cheap ones first: they need no TensorFlow, which loads meanwhile.
 
     Args:
-        suits: "table", "arrays" or "images".
+        suits: "table", "arrays", "images" or "text".
     """
     if suits == "images":
         return [Baseline(), Linear(), Forest(), ConvNet()]
+    if suits == "text":
+        return [Baseline(), Linear(), XGBoost(), Forest(), TextNet()]
     if suits == "arrays":
         return [Baseline(), Linear(), XGBoost(), Forest(), MLP()]
     return [Baseline(), Linear(), XGBoost(), Forest(), MLP(), WideDeep()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tunekit.data.preparation import Preparation
 from tunekit.data.schema import Encoded
+from tunekit.data.terms import TextColumn
 from tunekit.metrics import Metric
 from tunekit.space import HyperParameters
 
@@ -59,6 +60,8 @@ class Fold:
         last: position in `train` of the latest row by time, or None where the data has no time.
         memo: what `once` has made; may be shared with later fits on the same rows, in the same process.
         array_names: of the array columns.
+        text_columns: the text columns.
+        words: gives the words of each text column by its name, in the order of their numbers.
     """
 
     number: int
@@ -74,13 +77,16 @@ class Fold:
     last: int | None = None
     memo: dict[str, Any] = field(default_factory=dict)
     array_names: tuple[str, ...] = ()
+    text_columns: tuple[TextColumn, ...] = ()
+    words: Callable[[], Mapping[str, Sequence[str]]] = dict
 
     @property
     def preparation(self) -> Preparation:
         """Fitted on this fold's training rows."""
         target = self.train.target if self.task == "regression" else None
         return self.once(
-            "preparation", lambda: Preparation.fit(self.train.rows, self.cardinalities, target, self.array_names)
+            "preparation",
+            lambda: Preparation.fit(self.train.rows, self.cardinalities, target, self.array_names, self.text_columns),
         )
 
     def features(self, part: str, layout: str) -> dict[str, npt.NDArray[Any]]:

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.data.preparation import BAG
+from tunekit.data.terms import Bag
+from tunekit.families.bags import with_bag
 from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Part, Predictions, link_for
 from tunekit.families.tree_arrays import from_xgboost
 from tunekit.space import HyperParameters
@@ -57,26 +60,28 @@ class XGBoost(Family):
 
         del report
         parameters = self._parameters(hp, fold)
+        layout = with_bag("native", hp, fold, ["counts", "binary"], [1_000, 3_000, 300])
         hp.settle()
         booster = xgboost.train(
             {**parameters, "seed": fold.seed, "nthread": fold.threads, "verbosity": 0},
-            self._matrix(fold, "train"),
+            self._matrix(fold, "train", layout),
             num_boost_round=MOST_ROUNDS,
-            evals=[(self._matrix(fold, "valid"), "valid")],
+            evals=[(self._matrix(fold, "valid", layout), "valid")],
             verbose_eval=False,
             callbacks=[xgboost.callback.EarlyStopping(rounds=PATIENCE), _ends_by(time.monotonic() + fold.seconds)],
         )
         rounds = booster.best_iteration + 1
         kept = booster[:rounds]
-        types = self._types(fold)
+        types = self._types(fold, layout)
 
         def function(features: npt.NDArray[Any]) -> Predictions:
-            matrix = xgboost.DMatrix(features, feature_types=types, enable_categorical=True, nthread=fold.threads)
+            cells, threads = _dense(features), fold.threads
+            matrix = xgboost.DMatrix(cells, feature_types=types, enable_categorical=True, nthread=threads)
             raw = np.asarray(kept.predict(matrix), dtype=np.float64)
             return raw[:, None] if raw.ndim == 1 else raw
 
         trees = from_xgboost(kept, fold.outputs, link_for(fold.task))
-        model = ArrayModel("trees", "native", fold.preparation, trees.to_arrays(), function, {"rounds": rounds})
+        model = ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, {"rounds": rounds})
         model.best_epoch = rounds
         return model
 
@@ -98,24 +103,31 @@ class XGBoost(Family):
             "reg_alpha": hp.Float("reg_alpha", 1e-4, 10.0, sampling="log", default=1e-4),
         }
 
-    def _types(self, fold: Fold) -> list[str]:
+    def _types(self, fold: Fold, layout: str) -> list[str]:
         rows = fold.train.rows
         cells = sum(math.prod(array.shape[1:]) for array in rows.arrays)
+        _, _, bag = layout.partition(BAG)
+        cells += sum(len(terms.chosen(Bag.parse(bag))) for terms in fold.preparation.texts) if bag else 0
         return ["q"] * rows.numbers.shape[1] + ["c"] * len(fold.cardinalities) + ["q"] * cells
 
-    def _matrix(self, fold: Fold, part: str) -> Any:
+    def _matrix(self, fold: Fold, part: str, layout: str) -> Any:
         """The rows as XGBoost takes them; once it has binned them, they stay binned for the trials to come."""
         import xgboost
 
         rows: Part = getattr(fold, part)
         return fold.once(
-            f"{part} as xgboost's",
+            f"{part} as xgboost's {layout}",
             lambda: xgboost.DMatrix(
-                fold.preparation.apply(rows.rows, "native")["features"],
+                _dense(fold.preparation.apply(rows.rows, layout)["features"]),
                 label=rows.target,
                 weight=rows.weight,
-                feature_types=self._types(fold),
+                feature_types=self._types(fold, layout),
                 enable_categorical=True,
                 nthread=fold.threads,
             ),
         )
+
+
+def _dense(features: Any) -> npt.NDArray[Any]:
+    """Features as they are: XGBoost takes what a sparse matrix leaves out as missing, not as zero."""
+    return np.asarray(features.toarray() if hasattr(features, "toarray") else features)

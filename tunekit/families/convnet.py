@@ -28,7 +28,7 @@ class ConvNet(NetFamily):
     The kind of block is searched: plain (Simonyan 2015), residual (He 2016: a linear 1x1 where sizes differ), separable
     (Chollet 2017) or inception (Szegedy 2015); so are pooling or strides, normalisation, dropout, and how much pictures
     are shifted, turned and zoomed while training, which is part of the model and off when it predicts. Where the data
-    has numbers or categories too, a dense branch of theirs joins, with a layer for what both tell together.
+    has other columns too, a dense branch of theirs joins, with a layer for what both tell together.
 
     Args:
         name: of the family.
@@ -83,8 +83,9 @@ class ConvNet(NetFamily):
         }
         x = pooling[pooled]()(x)
         given = [inputs]
-        if data.has_columns:
-            others, y = data.keras_inputs(hp.Int("embedding", 2, 16, sampling="log", default=8), arrays=False)
+        if data.has_columns or len(data.arrays) + len(data.texts) > 1:
+            width = hp.Int("embedding", 2, 16, sampling="log", default=8)
+            others, y = data.keras_inputs(width, without=[inputs.name])
             units = hp.Int("joint_units", 16, 256, step=2, sampling="log", default=64)
             y = keras.layers.Dense(units, activation="relu")(y)
             x = keras.layers.Dense(units, activation="relu")(keras.layers.Concatenate()([x, y]))

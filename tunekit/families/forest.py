@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.families.bags import with_bag
 from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions
 from tunekit.families.tree_arrays import from_forest
 from tunekit.space import HyperParameters
 
 MANY = 100
-"""Values of an array, from which on a split looks at few of them by default: neighbouring pixels tell the same."""
+"""Values of an array, from which on a split looks at few of them by default: neighbouring pixels tell the same. So it
+does of the many words of texts."""
 
 
 class Forest(Family):
@@ -36,7 +38,7 @@ class Forest(Family):
         del report
         kind = hp.Choice("kind", ["extra", "random"])
         names = {"extra": "ExtraTrees", "random": "RandomForest"}
-        wide = any(array[0].size > MANY for array in fold.train.rows.arrays)
+        wide = bool(fold.text_columns) or any(array[0].size > MANY for array in fold.train.rows.arrays)
         suffix = "Regressor" if fold.task == "regression" else "Classifier"
         estimator: Any = getattr(ensemble, names[kind] + suffix)(
             n_estimators=hp.Int("trees", 100, 400, step=100, default=200),
@@ -45,8 +47,9 @@ class Forest(Family):
             random_state=fold.seed,
             n_jobs=fold.threads,
         )
+        layout = with_bag("ordinal", hp, fold, ["counts", "binary"], [1_000, 3_000, 300])
         hp.settle()
-        features = fold.features("train", "ordinal")["features"]
+        features = fold.features("train", layout)["features"]
         target = fold.train.target if fold.task == "regression" else fold.train.target.astype(int)
         estimator.fit(features, target, sample_weight=fold.train.weight)
         estimator.n_jobs = 1  # several threads add the trees' votes in any order, to another last bit
@@ -58,4 +61,4 @@ class Forest(Family):
             return shares[:, 1:] if fold.outputs == 1 else shares
 
         trees = from_forest(estimator, fold.task)
-        return ArrayModel("trees", "ordinal", fold.preparation, trees.to_arrays(), function)
+        return ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function)

@@ -1,4 +1,4 @@
-"""Ridge and logistic regression on scaled numbers and one-hot categories: the cheap reference."""
+"""Ridge and logistic regression on scaled numbers, one-hot categories and bags of words: the cheap reference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.families.bags import with_bag
 from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions, link, link_for
 from tunekit.space import HyperParameters
 
@@ -21,9 +22,11 @@ class Linear(Family):
         from sklearn.linear_model import LogisticRegression, Ridge
 
         del report
-        penalty = hp.Float("l2", 1e-2, 1e3, sampling="log", default=3.0)
+        usual = 0.3 if fold.text_columns else 3.0  # the weights of words are small numbers
+        penalty = hp.Float("l2", 1e-2, 1e3, sampling="log", default=usual)
+        layout = with_bag("flat", hp, fold, ["tfidf", "counts", "binary"], [20_000, 5_000, 1_000], ngrams=2)
         hp.settle()
-        features = fold.features("train", "flat")["features"].astype(np.float64)
+        features = fold.features("train", layout)["features"].astype(np.float64)
         target, weight = fold.train.target, fold.train.weight
         if fold.task == "regression":
             model: Any = Ridge(alpha=penalty).fit(features, target, sample_weight=weight)
@@ -37,5 +40,5 @@ class Linear(Family):
             return link(features.astype(np.float64) @ weights + bias, name)
 
         return ArrayModel(
-            "linear", "flat", fold.preparation, {"weights": weights, "bias": bias}, function, {"link": name}
+            "linear", layout, fold.preparation, {"weights": weights, "bias": bias}, function, {"link": name}
         )

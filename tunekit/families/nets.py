@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunekit.bundle.texts import PADDING
 from tunekit.data.preparation import Preparation
+from tunekit.data.terms import word_vectors
 from tunekit.errors import FactoryError
 from tunekit.families.base import EpochReport, Family, Fitted, Fold
 from tunekit.space import HyperParameters
 
 if TYPE_CHECKING:
     import keras
+
+
+TEXT_WIDTH = 32
+"""Of the embeddings whose mean stands for a text among other columns."""
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """A text column as nets read it.
+
+    Args:
+        length: words of a text, after padding.
+        numbers: how many different numbers its words have, padding and unknown ones included.
+    """
+
+    length: int
+    numbers: int
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,9 @@ class NetData:
         features: width of the single input of a net that takes one matrix: numbers, then one-hot categories.
         rows: number of training rows.
         arrays: shape of each array column, such as (28, 28, 1), by the name of its input.
+        texts: each text column by the name of its input.
+        words: gives the words of each text column by its name, in the order of their numbers, from 1; empty where a
+            trained net is rebuilt.
     """
 
     task: str
@@ -39,11 +63,14 @@ class NetData:
     features: int
     rows: int
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    texts: dict[str, TextInput] = field(default_factory=dict)
+    words: Callable[[], Mapping[str, Sequence[str]]] = field(default=dict, compare=False)
 
     @classmethod
     def of(cls, fold: Fold) -> NetData:
         """The shape of a fold."""
-        return cls.shaped(fold.preparation, fold.task, fold.outputs, fold.cardinalities, len(fold.train))
+        data = cls.shaped(fold.preparation, fold.task, fold.outputs, fold.cardinalities, len(fold.train))
+        return replace(data, words=fold.words)
 
     @classmethod
     def shaped(
@@ -53,7 +80,8 @@ class NetData:
         numbers = len(preparation.center) + len(preparation.gaps)
         arrays = {scale.name: scale.shape for scale in preparation.arrays}
         features = numbers + len(preparation.hot) + sum(math.prod(shape) for shape in arrays.values())
-        return cls(task, outputs, numbers, cardinalities, features, rows, arrays)
+        texts = {terms.name: TextInput(terms.length, len(terms.lookup)) for terms in preparation.texts}
+        return cls(task, outputs, numbers, cardinalities, features, rows, arrays, texts)
 
     @property
     def loss(self) -> str:
@@ -65,17 +93,17 @@ class NetData:
         }[self.task]
 
     def keras_inputs(
-        self, embedding: int = 8, *, arrays: bool = True
+        self, embedding: int = 8, *, without: Collection[str] = ()
     ) -> tuple[list[keras.KerasTensor], keras.KerasTensor]:
         """One `Input` per prepared column group, and their concatenation.
 
         Args:
             embedding: width of each category column's learnt embedding.
-            arrays: whether array columns are among them.
+            without: names of array and text columns to leave out.
 
         Returns:
-            The inputs "numbers", "codes" and array columns by name (only those that the data has), and a tensor (batch,
-            width) in which arrays are flattened.
+            The inputs "numbers", "codes", array and text columns by name (only those that the data has), and a tensor
+            (batch, width) in which arrays are flattened and texts are the mean of their words' embeddings.
         """
         import keras
 
@@ -86,14 +114,17 @@ class NetData:
         if self.cardinalities:
             inputs.append(keras.Input((len(self.cardinalities),), dtype="int32", name="codes"))
             parts.append(self.embed(inputs[-1], embedding))
-        for name in self.arrays if arrays else ():
+        for name in [name for name in self.arrays if name not in without]:
             inputs.append(self.keras_array(name))
             parts.append(keras.layers.Flatten()(inputs[-1]))
+        for name in [name for name in self.texts if name not in without]:
+            inputs.append(self.keras_text(name))
+            parts.append(mean_of_words(inputs[-1], self.embed_words(inputs[-1], TEXT_WIDTH, name=name)))
         return inputs, keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
     @property
     def has_columns(self) -> bool:
-        """Whether there are numbers or categories beside arrays."""
+        """Whether there are numbers or categories beside arrays and texts."""
         return bool(self.numbers or self.cardinalities)
 
     def keras_array(self, name: str | None = None) -> keras.KerasTensor:
@@ -107,12 +138,55 @@ class NetData:
         """
         import keras
 
-        if name is None and len(self.arrays) == 1:
-            name = next(iter(self.arrays))
-        if name not in self.arrays:
-            told = ", ".join(map(repr, self.arrays)) or "none"
-            raise FactoryError(f"the data has no array column {name!r}; expected the name of one of its own: {told}")
+        name = _named(name, self.arrays, "array")
         return keras.Input(self.arrays[name], name=name)
+
+    def keras_text(self, name: str | None = None) -> keras.KerasTensor:
+        """The `Input` of a text column: int32 (batch, length), 0 before a short text; see `embed_words`.
+
+        Args:
+            name: of the column; the only one that there is, if left out.
+
+        Raises:
+            FactoryError: there is no such column.
+        """
+        import keras
+
+        name = _named(name, self.texts, "text")
+        return keras.Input((self.texts[name].length,), dtype="int32", name=name)
+
+    def embed_words(
+        self,
+        text: keras.KerasTensor,
+        width: int,
+        vectors: str | Path | None = None,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> keras.KerasTensor:
+        """Each word's embedding: (batch, length, width).
+
+        Args:
+            text: as `keras_text` makes it, or a part of its words.
+            width: of the embedding; with `vectors`, theirs.
+            vectors: a file of word vectors in the format of GloVe or word2vec's texts: a word and its numbers in each
+                line. Words that it lacks begin at random.
+            name: of the text column; the only one that there is, if left out.
+            trainable: whether the embedding is learnt (further).
+
+        Raises:
+            DataError: the file can't be read.
+        """
+        import keras
+
+        name = _named(name, self.texts, "text")
+        rows = self.texts[name].numbers
+        initial: Any = keras.initializers.RandomNormal(stddev=width**-0.5)
+        if vectors is not None:
+            words = self.words().get(name, ())
+            table = word_vectors(Path(vectors), words, rows)
+            width, initial = table.shape[1], keras.initializers.Constant(table)
+        return keras.layers.Embedding(rows, width, embeddings_initializer=initial, trainable=trainable)(text)
 
     def embed(self, codes: keras.KerasTensor, width: int) -> keras.KerasTensor:
         """All category columns through one embedding table with a row per (column, code): one gather for all."""
@@ -129,6 +203,24 @@ class NetData:
 
         activation = {"binary": "sigmoid", "multiclass": "softmax", "regression": None}[self.task]
         return keras.layers.Dense(self.outputs, activation=activation, name="head")(x)
+
+
+def mean_of_words(text: keras.KerasTensor, embedded: keras.KerasTensor) -> keras.KerasTensor:
+    """The mean of a text's word embeddings, (batch, width); zeros for a text without words."""
+    import keras
+
+    known = keras.ops.cast(keras.ops.not_equal(text, PADDING), "float32")
+    total = keras.ops.sum(embedded * keras.ops.expand_dims(known, -1), axis=1)
+    return total / keras.ops.maximum(keras.ops.sum(known, axis=1, keepdims=True), 1.0)
+
+
+def _named(name: str | None, there: Mapping[str, Any], kind: str) -> str:
+    if name is None and len(there) == 1:
+        return next(iter(there))
+    if name is None or name not in there:
+        told = ", ".join(map(repr, there)) or "none"
+        raise FactoryError(f"the data has no {kind} column {name!r}; expected the name of one of its own: {told}")
+    return name
 
 
 class NetFamily(Family):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.bundle.columns import ARRAY
+from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
 from tunekit.data.store import Store
 from tunekit.ensemble import Judged
@@ -78,6 +78,7 @@ class Prepared:
                 "outputs": data.outputs,
                 "cardinalities": list(self.schema.cardinalities),
                 "array_names": [column.name for column in self.schema.arrays],
+                "text_columns": [asdict(column) for column in self.schema.text_columns],
             },
             rows=encoded.take(development),
             target=data.target[development],
@@ -85,6 +86,7 @@ class Prepared:
             time=None if data.time is None else data.time[development],
             pairs=[(position[train], position[valid]) for train, valid in self.folds.pairs],
             unlabelled=Encoded.joined(tests, hard),
+            words={column.name: column.levels for column in self.schema.texts},
         )
         return store
 
@@ -129,7 +131,7 @@ def _probes(schema: Schema, rows: dict[str, npt.NDArray[Any]]) -> dict[str, npt.
     columns = gappy[:PROBED_COLUMNS]
     edits: list[tuple[str, Any]] = []
     for column in columns:
-        category = column.kind == "category"
+        category = column.kind in ("category", *TEXTS)
         edits.append((column.name, "" if category else np.nan))
         if category:
             edits.append((column.name, UNSEEN))
@@ -138,5 +140,5 @@ def _probes(schema: Schema, rows: dict[str, npt.NDArray[Any]]) -> dict[str, npt.
     for row, (name, value) in enumerate(edits, start=real):
         probes[name][row] = value
     for column in gappy:
-        probes[column.name][-1] = "" if column.kind == "category" else np.nan
+        probes[column.name][-1] = "" if probes[column.name].dtype == object else np.nan
     return probes

@@ -80,7 +80,12 @@ class BinaryPairNet(FittedNet):
 
 def alone_shape(data: NetData, layout: str) -> tuple[int, ...]:
     """The shape of the one input of a model that reads no columns."""
-    return data.arrays[layout.removeprefix(ALONE)] if layout.startswith(ALONE) else (data.features,)
+    return _alone(data)[layout.removeprefix(ALONE)] if layout.startswith(ALONE) else (data.features,)
+
+
+def _alone(data: NetData) -> dict[str, tuple[int, ...]]:
+    """The shapes of the columns that a model may read alone."""
+    return data.arrays | {name: (text.length,) for name, text in data.texts.items()}
 
 
 def layout_of(model: keras.Model, data: NetData) -> str:
@@ -89,14 +94,15 @@ def layout_of(model: keras.Model, data: NetData) -> str:
     "columns" for a model whose inputs are named as `NetData.keras_inputs` names them; "array x" for one with a single
     input of an array's shape, or with none that is known yet, where the data is that array; else "flat".
     """
-    only = next(iter(data.arrays)) if len(data.arrays) == 1 and not data.has_columns else None
+    alone = _alone(data)
+    only = next(iter(alone)) if len(alone) == 1 and not data.has_columns else None
     if not model.built or not getattr(model, "inputs", None):
         return "flat" if only is None else ALONE + only
     names = {tensor.name for tensor in model.inputs}
-    if names <= COLUMN_INPUTS | set(data.arrays):
+    if names <= COLUMN_INPUTS | set(alone):
         return "columns"
     shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
-    fitting = [name for name, shape in data.arrays.items() if shapes == [shape]]
+    fitting = [name for name, shape in alone.items() if shapes == [shape]]
     return ALONE + fitting[0] if len(fitting) == 1 else "flat"
 
 

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from tunekit.data.store import Store
+from tunekit.data.terms import TextColumn
 from tunekit.errors import TunekitError
 from tunekit.executors import Place
 from tunekit.families import Family, Fitted, Fold, NetFamily, Part
@@ -182,6 +183,8 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         last=None if moments is None else int(np.argmax(moments[train])),
         memo=_memo(store, number),
         array_names=tuple(facts["array_names"]),
+        text_columns=tuple(TextColumn(**column) for column in facts["text_columns"]),
+        words=store.words,
     )
 
 

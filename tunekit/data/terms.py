@@ -1,0 +1,280 @@
+"""What is learnt of texts: the words that a study knows, and the terms that a fold's bags count.
+
+Texts come as rows of numbers, as `tunekit.bundle.texts.Vocabulary` makes them. A *term* is one to some tokens in a
+row. A *bag* counts a text's terms, whatever their order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from tunekit.bundle.texts import PADDING, split_text
+from tunekit.errors import DataError
+
+MOST_WORDS = 20_000
+"""So many tokens at most have a number of their own, the most frequent ones."""
+
+MOST_TERMS = 20_000
+"""So many terms at most are counted, the most frequent ones."""
+
+RARE = 2
+"""A token in fewer texts than this is as good as unknown, and a longer term isn't counted."""
+
+FITTING = 0.98
+"""Share of the texts that are read to their end."""
+
+LONGEST = {"words": 400, "characters": 1000}
+"""Tokens of a text that are read at most."""
+
+LONGEST_TERM = {"words": 3, "characters": 5}
+"""Tokens of a term at most."""
+
+CHUNK = 4096
+"""Rows whose terms are looked at together, so that memory doesn't hold those of all."""
+
+WEIGHTINGS = ("tfidf", "counts", "binary")
+
+
+def learn_words(texts: Iterable[str], tokens: str) -> tuple[tuple[str, ...], int]:
+    """The tokens to be known, the most frequent first, and how many of a text are read."""
+    found = [split_text(text, tokens) for text in texts]
+    counts = Counter(token for one in found for token in set(one))
+    frequent = sorted((token for token, count in counts.items() if count >= RARE), key=lambda one: (-counts[one], one))
+    lengths = sorted(len(one) for one in found)
+    length = lengths[min(int(FITTING * len(lengths)), len(lengths) - 1)] if lengths else 1
+    return tuple(frequent[:MOST_WORDS]), min(max(length, 1), LONGEST[tokens])
+
+
+def word_vectors(path: Path, words: Sequence[str], numbers: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """A table of embeddings: (numbers, width), rows by the number of a word.
+
+    Args:
+        path: a text file with a word and its vector in each line, as GloVe and word2vec write it; a first line of
+            two counts is skipped.
+        words: those whose vectors are wanted; the first has number 1.
+        numbers: rows of the table.
+        seed: of the vectors of words that the file lacks: as long as those that it has, about.
+
+    Raises:
+        DataError: there is no such file, or a line of it is not a word and as many numbers as the first one has.
+    """
+    places = {word: place for place, word in enumerate(words, start=1)}
+    table, found = np.zeros((numbers, 0), dtype=np.float32), []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                word, *values = line.rstrip().split(" ")
+                if number == 1 and len(values) == 1:
+                    continue
+                table = table if table.shape[1] else np.zeros((numbers, len(values)), dtype=np.float32)
+                if len(values) != table.shape[1]:
+                    raise ValueError(f"line {number} has {len(values)} numbers, those before have {table.shape[1]}")
+                if word in places:
+                    table[places[word]] = [float(value) for value in values]
+                    found.append(places[word])
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"word vectors can't be read from {str(path)!r}: {error}; expected a text file with a word and its numbers "
+            "in each line, as GloVe has it"
+        ) from error
+    spread = float(table[found].std()) if found else 1.0
+    absent = np.setdiff1d(np.arange(1, numbers), found)
+    table[absent] = np.random.default_rng(seed).normal(0.0, spread, (len(absent), table.shape[1]))
+    return table
+
+
+@dataclass(frozen=True)
+class Bag:
+    """How a bag counts.
+
+    Args:
+        weighting: "counts"; "binary" for whether a term occurs; "tfidf" for 1 + log(count), less for terms that
+            are in many texts, at a Euclidean length of 1 for each text.
+        ngrams: tokens of a term at most.
+        terms: how many terms, the most frequent ones.
+
+    >>> Bag.parse(Bag("tfidf", 2, 5000).code)
+    Bag(weighting='tfidf', ngrams=2, terms=5000)
+    """
+
+    weighting: str
+    ngrams: int
+    terms: int
+
+    @property
+    def code(self) -> str:
+        """As a layout names it."""
+        return f"{self.weighting}{self.ngrams}x{self.terms}"
+
+    @classmethod
+    def parse(cls, code: str) -> Bag:
+        """The inverse of `code`."""
+        match = re.fullmatch(r"([a-z]+)(\d+)x(\d+)", code)
+        if match is None or match[1] not in WEIGHTINGS:
+            raise ValueError(f"bag {code!r} is unknown; expected one such as 'tfidf2x5000'")
+        return cls(match[1], int(match[2]), int(match[3]))
+
+
+@dataclass(frozen=True)
+class TextColumn:
+    """What a study knows of a text column.
+
+    Args:
+        name: of the column.
+        words: W, how many tokens have a number.
+        longest: tokens of a term at most.
+    """
+
+    name: str
+    words: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a fold knows of one text column.
+
+    Args:
+        name: of the column.
+        length: of its rows.
+        lookup: (W + 2,) int32: the number that stands for each number: itself, or that of unknown tokens.
+        terms: (T, longest) int32: tokens of each term, 0 behind the last; the most frequent first.
+        idf: (T,) float64: log((1 + n) / (1 + texts with the term)) + 1.
+    """
+
+    name: str
+    length: int
+    lookup: npt.NDArray[np.int32]
+    terms: npt.NDArray[np.int32]
+    idf: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, column: TextColumn, rows: npt.NDArray[np.int32]) -> Terms:
+        """Learn from the rows of training texts, (n, length), and no others."""
+        words, longest = column.words, column.longest
+        keys, counts = _frequencies(rows, words, 1)
+        lookup = np.full(words + 2, words + 1, dtype=np.int32)
+        lookup[PADDING] = PADDING
+        known = keys[(counts >= RARE) & (keys <= words)]
+        lookup[known] = known
+        found = [(keys[np.isin(keys, known)], counts[np.isin(keys, known)])]
+        for size in range(2, _affordable(words, longest) + 1):
+            keys, counts = _frequencies(rows, words, size, lookup)
+            found.append((keys[counts >= RARE], counts[counts >= RARE]))
+        terms = np.concatenate([_unpacked(keys, words, size, longest) for size, (keys, _) in enumerate(found, 1)])
+        frequency = np.concatenate([counts for _, counts in found])
+        order = np.argsort(-frequency, kind="stable")[:MOST_TERMS]
+        idf = np.log((1.0 + len(rows)) / (1.0 + frequency[order])) + 1.0
+        return cls(column.name, rows.shape[1], lookup, terms[order], idf)
+
+    @property
+    def words(self) -> int:
+        """How many tokens have a number."""
+        return len(self.lookup) - 2
+
+    def chosen(self, bag: Bag) -> npt.NDArray[np.int64]:
+        """Positions in `terms` of those that a bag counts."""
+        short = (self.terms[:, bag.ngrams :] == PADDING).all(axis=1)
+        return np.flatnonzero(short)[: bag.terms]
+
+    def bag(self, rows: npt.NDArray[np.int32], bag: Bag) -> Any:
+        """Texts as weights of terms: a sparse matrix (n, terms), float64."""
+        chosen = self.chosen(bag)
+        blocks = [self._counted(rows[start : start + CHUNK], chosen) for start in range(0, len(rows), CHUNK)]
+        counts = sparse.vstack(blocks, format="csr") if blocks else sparse.csr_matrix((0, len(chosen)))
+        if bag.weighting == "counts":
+            return counts
+        if bag.weighting == "binary":
+            counts.data[:] = 1.0
+            return counts
+        counts.data = 1.0 + np.log(counts.data)
+        weighted = counts.multiply(self.idf[chosen][None, :]).tocsr()
+        norms = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1))).ravel()
+        return sparse.diags(np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)) @ weighted
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The fields as arrays, for `numpy.savez`."""
+        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, array: Callable[[str], npt.NDArray[Any]]) -> Terms:
+        """The inverse of `to_arrays`, given what finds an array by its name."""
+        return cls(str(array("name")), int(array("length")), array("lookup"), array("terms"), array("idf"))
+
+    def _counted(self, rows: npt.NDArray[np.int32], chosen: npt.NDArray[np.int64]) -> Any:
+        terms, total = self.terms[chosen], sparse.csr_matrix((len(rows), len(chosen)))
+        sizes = (terms != PADDING).sum(axis=1)
+        for size in np.unique(sizes):
+            places = np.flatnonzero(sizes == size)
+            wanted = _packed(terms[places, :size], self.words)
+            order = np.argsort(wanted)
+            row, key = _keys(self.lookup[rows], self.words, int(size))
+            at = np.minimum(np.searchsorted(wanted[order], key), len(wanted) - 1)
+            hit = wanted[order][at] == key
+            column = places[order[at[hit]]]
+            total = total + sparse.csr_matrix((np.ones(len(column)), (row[hit], column)), shape=total.shape)
+        return total
+
+
+def _affordable(words: int, longest: int) -> int:
+    """The longest term whose tokens fit into one int64."""
+    while longest > 1 and longest * np.log2(words + 2) > 62:
+        longest -= 1
+    return longest
+
+
+def _keys(rows: npt.NDArray[Any], words: int, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Row and key of every term of a size; those with padding or an unknown token are none."""
+    if rows.shape[1] < size:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(rows, size, axis=1)
+    whole = ((windows != PADDING) & (windows <= words)).all(axis=2)
+    row, place = np.nonzero(whole)
+    return row, _packed(windows[row, place], words)
+
+
+def _packed(tokens: npt.NDArray[Any], words: int) -> npt.NDArray[np.int64]:
+    """Terms, (n, size), as one number each."""
+    key = np.zeros(len(tokens), dtype=np.int64)
+    for place in range(tokens.shape[1]):
+        key = key * (words + 2) + tokens[:, place]
+    return key
+
+
+def _unpacked(keys: npt.NDArray[np.int64], words: int, size: int, longest: int) -> npt.NDArray[np.int32]:
+    """The inverse of `_packed`, with 0 behind a term's last token: (n, longest)."""
+    terms = np.zeros((len(keys), longest), dtype=np.int32)
+    for place in range(size - 1, -1, -1):
+        keys, terms[:, place] = np.divmod(keys, words + 2)
+    return terms
+
+
+def _frequencies(
+    rows: npt.NDArray[np.int32], words: int, size: int, lookup: npt.NDArray[np.int32] | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The terms of a size, and in how many texts each is."""
+    keys, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for chunk in _chunks(rows):
+        row, key = _keys(chunk if lookup is None else lookup[chunk], words, size)
+        once = np.unique(np.stack([row, key], axis=1), axis=0)[:, 1]
+        each = np.unique(once, return_counts=True)
+        keys.append(each[0])
+        counts.append(each[1])
+    found, place = np.unique(np.concatenate(keys), return_inverse=True)
+    total = np.zeros(len(found), dtype=np.int64)
+    np.add.at(total, place, np.concatenate(counts))
+    return found, total
+
+
+def _chunks(rows: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]

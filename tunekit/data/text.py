@@ -1,0 +1,98 @@
+"""`Text`: rows that are texts, with a table beside them or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tunekit.bundle.columns import TEXTS, is_missing
+from tunekit.data.dataset import Dataset
+from tunekit.data.table import Table
+from tunekit.errors import DataError
+
+TARGET = "y"
+"""Name of the target."""
+
+Texts = Sequence[str | None] | Mapping[str, Sequence[str | None]]
+
+
+class Text:
+    """Texts in memory, one for each row, or several by name.
+
+    Words are numbered by the rows that aren't test rows, and each fold knows those of its training rows; what is
+    longer than nearly all texts is cut off. A column of a `Table` may be text too: `kinds={"review": "text"}`.
+
+    Args:
+        x: n texts, or a dict of such lists; or a function that returns (x, y).
+        y: n classes or numbers.
+        tokens: "words", or "characters" to read letter by letter.
+        table: n rows of numbers, dates and categories that models read too; see `Table`.
+        more: `weight=`, `group=` and `time=`, n values each; `classes=`, see `Table`.
+        kind: of `y`: "category" or "number"; what it looks like if left out.
+
+    Raises:
+        DataError: on `load`, where the rows can't be used.
+
+    >>> data = Text(["good tea", "stale", "good", "stale tea"], ["yes", "no", "yes", "no"]).load()
+    >>> data.task, data.schema.columns[0].kind, data.schema.columns[0].name
+    ('binary', 'text', 'text')
+    """
+
+    suits = "text"
+
+    def __init__(
+        self,
+        x: Texts | Callable[[], tuple[Texts, Any]],
+        y: Any = None,
+        *,
+        tokens: str = "words",
+        table: pd.DataFrame | None = None,
+        classes: Sequence[Any] | None = None,
+        kind: str | None = None,
+        **more: Any,
+    ) -> None:
+        kinds = {name: column for column, name in TEXTS.items()}
+        if tokens not in kinds:
+            raise DataError(f"tokens is {tokens!r}; expected one of {', '.join(kinds)}")
+        if unknown := sorted(set(more) - {"weight", "group", "time"}):
+            raise DataError(f"Text has no {unknown[0]!r}; expected weight, group or time")
+        self.x = x
+        self.y = y
+        self.table = table
+        self._column_kind = kinds[tokens]
+        self._beside = {name: values for name, values in more.items() if values is not None}
+        self._classes = tuple(classes or ())
+        self._kind = kind
+
+    def load(self) -> Dataset:
+        """Check and type the rows."""
+        x, y = self.x() if callable(self.x) else (self.x, self.y)
+        if y is None:
+            raise DataError("y is None; expected a class or a number for each text")
+        texts = {str(name): list(column) for name, column in (x if isinstance(x, Mapping) else {"text": x}).items()}
+        for name, column in texts.items():
+            _check(column, name)
+        columns = texts | self._beside | {TARGET: list(y)}
+        lengths = {name: len(column) for name, column in columns.items()}
+        lengths |= {} if self.table is None else {"table": len(self.table)}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"the rows differ in number: {lengths}; expected one of each for every row")
+        frame = pd.DataFrame({name: list(column) for name, column in columns.items()})
+        if self.table is not None:
+            if taken := sorted(set(map(str, self.table.columns)) & set(columns)):
+                raise DataError(f"the table has a column named {taken[0]!r}, as others are; expected another name")
+            frame = pd.concat([self.table.reset_index(drop=True), frame], axis=1)
+        kinds = dict.fromkeys(texts, self._column_kind) | ({} if self._kind is None else {TARGET: self._kind})
+        roles = {name: name for name in self._beside}
+        return Table(frame, target=TARGET, kinds=kinds, classes=self._classes, **roles).load()
+
+
+def _check(texts: Sequence[Any], name: str) -> None:
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) and not is_missing(text):
+            raise DataError(
+                f"text {name!r}, row {row}: received {text!r} ({type(text).__name__}), expected a text, or None for an "
+                "empty one"
+            )
