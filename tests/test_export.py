@@ -282,7 +282,7 @@ def test_members_that_can_not_be_read_are_named(homes, tmp_path) -> None:
     made, (constant, *_) = homes["regression"]
     plan = made.plan(replace(constant, weight=1.0))
     gone = replace(plan, members=(replace(constant, weight=1.0, folder=tmp_path / "gone"),))
-    with pytest.raises(ExportError, match="member 'constant': the files of fold 0 can't be read"):
+    with pytest.raises(ExportError, match="member 'constant': the files of fold0 can't be read"):
         write_bundle(gone, tmp_path / "model", no_nets)
     other = Member("odd", 1.0, tmp_path / "odd", 1)
     save(other.fold(0), "flat", {"kind": "svm"}, {"value": np.zeros(1)}, made.preparations[0])
@@ -296,7 +296,7 @@ def test_pickles_are_not_read(homes, tmp_path) -> None:
     arrays = {"value": np.array([{"a": 1}], dtype=object)}
     save(member.fold(0), "flat", {"kind": "constant"}, arrays, made.preparations[0])
     made.predictors["pickled"] = [lambda rows: np.zeros((len(rows), 1))]
-    with pytest.raises(ExportError, match="member 'pickled': the files of fold 0 can't be read: Object arrays"):
+    with pytest.raises(ExportError, match="member 'pickled': the files of fold0 can't be read: Object arrays"):
         write_bundle(made.plan(member), tmp_path / "model", no_nets)
 
 

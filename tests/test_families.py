@@ -195,7 +195,7 @@ def test_baselines_of_classes_are_shares(weighted) -> None:
         shares = counts / counts.sum()
         expected = shares[1:] if task == "binary" else shares
         np.testing.assert_array_equal(model.predict(one.valid.rows), [expected] * len(one.valid))
-        assert hp.values == {"strategy": "shares"}
+        assert hp.values == {"constant": "shares"}
 
 
 def test_baselines_of_numbers(folds) -> None:

@@ -102,6 +102,9 @@ def test_the_store_holds_no_test_target(stored) -> None:
         "folds",
         "arrays",
         "array_names",
+        "columns",
+        "targets",
+        "text_columns",
     }
 
 

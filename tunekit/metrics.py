@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,11 @@ class Metric:
         return one < other if self.direction == "minimize" else one > other
 
     @property
+    def identity(self) -> str:
+        """Two metrics with the same one give scores that can be compared."""
+        return self.name
+
+    @property
     def worst(self) -> float:
         """A score that every other one beats."""
         return float("inf") if self.direction == "minimize" else float("-inf")
@@ -138,6 +143,82 @@ def usual_metric(task: str, shares: Sequence[float]) -> tuple[str, str]:
     if min(shares) < IMBALANCED:
         return "average_precision", f"the rarer class has {min(shares):.0%} of the rows: precision and recall tell more"
     return "roc_auc", "two balanced classes: how well they are told apart, at any threshold"
+
+
+@dataclass(frozen=True)
+class TargetMetric:
+    """One target's share in the score of several.
+
+    Args:
+        column: of the target matrix.
+        outputs: its columns of a prediction.
+        metric: of the target.
+        unit: what its loss is divided by: that of a constant; None for its score as it is.
+    """
+
+    column: int
+    outputs: slice
+    metric: Metric
+    unit: float | None = None
+
+
+@dataclass(frozen=True)
+class MeanMetric(Metric):
+    """The mean over several targets of their scores, or of their losses as shares of what a constant loses."""
+
+    parts: tuple[TargetMetric, ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """See `Metric.identity`."""
+        return f"{self.name} of {', '.join(part.metric.name for part in self.parts)}"
+
+    def score(
+        self,
+        target: npt.NDArray[np.float64],
+        predictions: npt.NDArray[np.float64],
+        weight: npt.NDArray[np.float64] | None = None,
+    ) -> float:
+        """See `Metric.score`; `target` is (n, targets)."""
+        scores = []
+        for part in self.parts:
+            score = part.metric.score(target[:, part.column], predictions[:, part.outputs], weight)
+            scores.append(score if part.unit is None else _loss(score, part.metric) / part.unit)
+        return float(np.mean(scores))
+
+
+def _loss(score: float, metric: Metric) -> float:
+    """What is to be made small; of a metric to be maximized, which is 1 at best, what is missing."""
+    return score if metric.direction == "minimize" else 1.0 - score
+
+
+def mean_metric(
+    parts: Sequence[TargetMetric], target: npt.NDArray[np.float64], constant: npt.NDArray[np.float64]
+) -> Metric:
+    """The metric of several targets.
+
+    The mean of their scores, where all have the same metric, to be maximized. Else the figures can't be added: then it
+    is the mean of their losses, each as a share of what a constant loses, so that 1 is as bad as the baseline.
+
+    Args:
+        parts: the targets, without a unit.
+        target: (n, targets) of all rows that aren't test rows.
+        constant: (outputs,), what predicts these best without any column.
+    """
+    names = {part.metric.name for part in parts}
+    function: Callable[..., Any] = _not_called
+    if len(names) == 1 and all(part.metric.direction == "maximize" for part in parts):
+        return MeanMetric(f"mean_{names.pop()}", function, "maximize", parts=tuple(parts))
+    told = []
+    for part in parts:
+        guess = np.tile(constant[part.outputs], (len(target), 1))
+        lost = _loss(part.metric.score(target[:, part.column], guess), part.metric)
+        told.append(replace(part, unit=lost if lost > 0 else 1.0))
+    return MeanMetric("relative_loss", function, "minimize", parts=tuple(told))
+
+
+def _not_called(target: Any, predictions: Any) -> float:
+    raise NotImplementedError("a mean over targets has no function of its own")
 
 
 def find_metric(metric: str | Metric | Callable[..., Any], task: str, outputs: int) -> Metric:

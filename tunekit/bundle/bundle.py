@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ class Bundle:
 
     Attributes:
         name: of the study.
-        task: "binary", "multiclass" or "regression".
+        task: "binary", "multiclass", "regression" or "several".
         classes: the classes in order, empty for regression; of two, the second is the positive one.
+        targets: name, task and classes of each of several targets; empty for a single one.
         columns: (name, kind) of each column that the models read.
         manifest: what `manifest.json` says: the blend's members and weights, scores, versions, digests.
 
@@ -55,6 +57,7 @@ class Bundle:
         self.name: str = manifest["name"]
         self.task: str = manifest["task"]
         self.classes: list[Any] = list(manifest["classes"])
+        self.targets: list[dict[str, Any]] = list(manifest.get("targets", []))
         self.columns: list[tuple[str, str]] = [(column["name"], column["kind"]) for column in manifest["columns"]]
         self._arrays = {
             column["name"]: (tuple(column["shape"]), column["dtype"])
@@ -85,7 +88,7 @@ class Bundle:
         bundle._check_graph(folder)
         return bundle
 
-    def predict(self, rows: Any) -> npt.NDArray[Any]:
+    def predict(self, rows: Any) -> Any:
         """Predict the value of each row, or its class.
 
         A binary class is the second one from a probability of 0.5 on; of more, the most probable one.
@@ -94,25 +97,25 @@ class Bundle:
             rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
 
         Returns:
-            (n,): float64 values, or classes as in `classes`.
+            (n,): float64 values, or classes as in `classes`. Of several targets, a dict with those of each by its name.
 
         Raises:
             DataError: a column is missing, or a value does not fit its column.
         """
         raw = self._run(rows, "prediction")
-        if self.task == "regression":
-            return np.asarray(raw[:, 0])
-        position = (raw[:, 0] >= 0.5).astype(np.int64) if self.task == "binary" else raw.argmax(axis=1)
-        return np.asarray(_labels(self.classes)[position])
+        if self.targets:
+            return {name: _decided(part, task, classes) for name, task, classes, part in self._parts(raw)}
+        return _decided(raw, self.task, self.classes)
 
-    def predict_proba(self, rows: Any) -> npt.NDArray[np.float64]:
+    def predict_proba(self, rows: Any) -> Any:
         """Predict the probability of each class.
 
         Args:
             rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
 
         Returns:
-            (n, K), in the order of `classes`; two columns for a binary task.
+            (n, K), in the order of `classes`; two columns for a binary task. Of several targets, a dict with those of
+            each that has classes.
 
         Raises:
             BundleError: the bundle predicts a number, which has no classes.
@@ -121,7 +124,9 @@ class Bundle:
         if self.task == "regression":
             raise BundleError(f"the bundle {self.name!r} predicts a number, not classes; use predict(rows)")
         raw = self._run(rows, "prediction")
-        return np.concatenate([1.0 - raw, raw], axis=1) if self.task == "binary" else raw
+        if self.targets:
+            return {name: _shares(part, task) for name, task, _, part in self._parts(raw) if task != "regression"}
+        return _shares(raw, self.task)
 
     def predict_members(self, rows: Any) -> npt.NDArray[np.float64]:
         """Predict with each member of the blend: where they disagree, the blend is less sure.
@@ -141,6 +146,14 @@ class Bundle:
     def __repr__(self) -> str:
         members = len(self.manifest["members"])
         return f"Bundle({self.name!r}, {self.task}, {members} member(s), {len(self.columns)} columns)"
+
+    def _parts(self, raw: npt.NDArray[np.float64]) -> Iterator[tuple[str, str, list[Any], npt.NDArray[np.float64]]]:
+        """Name, task, classes and columns of the prediction, of each of several targets."""
+        start = 0
+        for target in self.targets:
+            width = len(target["classes"]) if target["task"] == "multiclass" else 1
+            yield target["name"], target["task"], target["classes"], raw[:, start : start + width]
+            start += width
 
     def _run(self, rows: Any, output: str) -> npt.NDArray[np.float64]:
         typed, count = self._typed(rows)
@@ -224,6 +237,19 @@ def open_graph(graph: bytes, threads: int, name: str) -> Any:
             f"onnxruntime {onnxruntime.__version__} can't load {name}: {error}; expected onnxruntime 1.23 or later: "
             "pip install -U onnxruntime"
         ) from error
+
+
+def _decided(raw: npt.NDArray[np.float64], task: str, classes: list[Any]) -> npt.NDArray[Any]:
+    """Values, or classes."""
+    if task == "regression":
+        return np.asarray(raw[:, 0])
+    position = (raw[:, 0] >= 0.5).astype(np.int64) if task == "binary" else raw.argmax(axis=1)
+    return np.asarray(_labels(classes)[position])
+
+
+def _shares(raw: npt.NDArray[np.float64], task: str) -> npt.NDArray[np.float64]:
+    """The probability of each class."""
+    return np.concatenate([1.0 - raw, raw], axis=1) if task == "binary" else raw
 
 
 def _labels(classes: list[Any]) -> npt.NDArray[Any]:

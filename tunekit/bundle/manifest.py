@@ -19,7 +19,10 @@ VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 
-TASKS = ("binary", "multiclass", "regression")
+SEVERAL = "several"
+"""The task of a bundle that predicts several targets."""
+
+TASKS = ("binary", "multiclass", "regression", SEVERAL)
 _DIGEST = "sha256"
 
 
@@ -132,10 +135,18 @@ def _fault(manifest: dict[str, Any]) -> str | None:
             return f"has no {name!r} of type {kind.__name__}"
     if manifest["task"] not in TASKS:
         return f"says task {manifest['task']!r}; expected one of {', '.join(TASKS)}"
+    if manifest["task"] == SEVERAL:
+        if not _are_targets(manifest.get("targets"), manifest["outputs"]):
+            return f"describes its targets as {manifest.get('targets')!r}; expected a name, a task and classes of each"
+        return _column_fault(manifest)
     classes = len(manifest["classes"])
     fits = {"binary": classes == 2, "multiclass": classes > 2, "regression": classes == 0}[manifest["task"]]
     if not fits or manifest["outputs"] != (classes if classes > 2 else 1):
         return f"says {classes} classes and {manifest['outputs']} outputs, which don't fit {manifest['task']!r}"
+    return _column_fault(manifest)
+
+
+def _column_fault(manifest: dict[str, Any]) -> str | None:
     for column in manifest["columns"]:
         if not isinstance(column, dict) or not column.get("name") or column.get("kind") not in (*KINDS, ARRAY):
             return f"describes a column as {column!r}; expected a name and a kind, one of {', '.join((*KINDS, ARRAY))}"
@@ -166,3 +177,12 @@ def _is_text(column: dict[str, Any]) -> bool:
     words, length = column.get("words"), column.get("length")
     known = isinstance(words, list) and all(isinstance(word, str) for word in words)
     return known and isinstance(length, int) and length > 0
+
+
+def _are_targets(targets: Any, outputs: int) -> bool:
+    try:
+        sizes = [len(target["classes"]) for target in targets]
+        named = all(isinstance(target["name"], str) and target["task"] in TASKS for target in targets)
+    except (TypeError, KeyError):
+        return False
+    return named and sum(size if size > 2 else 1 for size in sizes) == outputs

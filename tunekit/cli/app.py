@@ -271,7 +271,10 @@ def predict(
     rows: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV or Parquet file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV or Parquet file to write.")],
 ) -> None:
-    """Predict a file: columns `prediction` and, for classes, `proba_<class>`, in row order."""
+    """Predict a file: columns `prediction` and, for classes, `proba_<class>`, in row order.
+
+    Of several targets: `prediction_<target>` and `proba_<target>_<class>`.
+    """
     from tunekit.cli.predict import predict_file
 
     count = predict_file(bundle, rows, output)

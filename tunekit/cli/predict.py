@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -39,8 +38,15 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
 
 
 def _predictions(model: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
+    if model.targets:
+        values, shares = model.predict(frame), model.predict_proba(frame)
+        columns = {f"prediction_{name}": found for name, found in values.items()}
+        for target in model.targets:
+            name = target["name"]
+            columns |= {f"proba_{name}_{one}": shares[name][:, at] for at, one in enumerate(target["classes"])}
+        return pd.DataFrame(columns)
     if model.task == "regression":
         return pd.DataFrame({"prediction": model.predict(frame)})
-    shares: Any = model.predict_proba(frame)
-    columns = {f"proba_{name}": shares[:, position] for position, name in enumerate(model.classes)}
+    probabilities = model.predict_proba(frame)
+    columns = {f"proba_{name}": probabilities[:, position] for position, name in enumerate(model.classes)}
     return pd.DataFrame({"prediction": model.predict(frame), **columns})

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.data.schema import Schema
+from tunekit.data.targets import SEVERAL, Target, places
 
-TASKS = ("binary", "multiclass", "regression")
+TASKS = ("binary", "multiclass", "regression", SEVERAL)
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,15 @@ class Dataset:
     Args:
         schema: the columns that models read; categories have no levels yet.
         columns: typed arrays (n,) by column name, as `tunekit.bundle.columns.typed_column` makes them.
-        target: float64 (n,): the value, or the position of the class in `classes`.
-        classes: the classes in order, empty for regression. Of two, the second is the positive one.
+        target: float64 (n,): the value, or the position of the class in `classes`; of several targets (n, targets).
+        classes: the classes in order, empty for regression and for several targets. Of two, the second is the positive
+            one.
         ids: (n,) stable row ids.
         time: float64 (n,) seconds, or None.
         group: int64 (n,) group numbers, or None.
         weight: float64 (n,) row weights, or None.
         notices: what loading decided on its own, in words.
+        targets: what the columns of `target` are, if there are several.
     """
 
     schema: Schema
@@ -39,6 +42,7 @@ class Dataset:
     group: npt.NDArray[np.int64] | None = None
     weight: npt.NDArray[np.float64] | None = None
     notices: tuple[str, ...] = ()
+    targets: tuple[Target, ...] = ()
 
     def __len__(self) -> int:
         return len(self.target)
@@ -46,13 +50,17 @@ class Dataset:
     @property
     def task(self) -> str:
         """One of `TASKS`."""
+        if self.targets:
+            return SEVERAL
         if not self.classes:
             return "regression"
         return "binary" if len(self.classes) == 2 else "multiclass"
 
     @property
     def outputs(self) -> int:
-        """Columns of a prediction: the value; the probability of the second class; or one per class."""
+        """Columns of a prediction: the value; the probability of the second class; one per class; or all targets'."""
+        if self.targets:
+            return sum(target.outputs for target in self.targets)
         return len(self.classes) if self.task == "multiclass" else 1
 
     @property
@@ -61,10 +69,17 @@ class Dataset:
         counts = np.bincount(self.target.astype(int), minlength=len(self.classes)) if self.classes else np.array([])
         return [float(count) / len(self) for count in counts]
 
+    def constant(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """What predicts the targets of these rows best without any column: (outputs,)."""
+        if not self.targets:
+            return Target("", self.task, self.classes).constant(self.target[rows])
+        columns = [target.constant(self.target[rows, place]) for place, target, _ in places(self.targets)]
+        return np.concatenate(columns)
+
     @property
     def digest(self) -> str:
         """SHA-256 of columns, target and ids: two data sets with the same digest give the same trials."""
-        digest = hashlib.sha256(repr((self.schema, self.classes)).encode())
+        digest = hashlib.sha256(repr((self.schema, self.classes, *self.targets)).encode())
         arrays = [self.target, self.ids, *self.columns.values()]
         for array in [*arrays, *(extra for extra in (self.time, self.group, self.weight) if extra is not None)]:
             if array.dtype == object:

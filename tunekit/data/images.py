@@ -13,7 +13,8 @@ import pandas as pd
 from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.data.dataset import Dataset
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import Table, numbers_or_classes, row_weights
+from tunekit.data.table import Table, row_weights, typed_targets
+from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
 Cells = npt.NDArray[Any] | Sequence[Any]
@@ -38,7 +39,7 @@ class Arrays:
 
     Args:
         x: an array, or a dict of arrays; or a function that returns (x, y).
-        y: n classes or numbers.
+        y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
         weight: n non-negative row weights.
         group: n values: rows of one group never stand on both sides of a split.
@@ -90,7 +91,9 @@ class Arrays:
             column, typed[str(name)] = self.column(str(name), cells)
             columns.append(column)
         others = None if self.table is None else self._beside(typed, y)
-        target, classes = numbers_or_classes(pd.Series(list(y)), TARGET, self.classes, self.kind)
+        wanted = {name: pd.Series(list(values)) for name, values in named_targets(y, TARGET).items()}
+        kinds = {} if self.kind is None else dict.fromkeys(wanted, self.kind)
+        target, classes, targets = typed_targets(wanted, kinds, self.classes)
         lengths = {name: len(cells) for name, cells in typed.items()} | {TARGET: len(target)}
         beside = {"weight": self.weight, "group": self.group}
         lengths |= {name: len(values) for name, values in beside.items() if values is not None}
@@ -107,17 +110,19 @@ class Arrays:
             group=None if self.group is None else pd.factorize(np.asarray(self.group))[0].astype(np.int64),
             weight=None if self.weight is None else row_weights(self.weight, "weight"),
             notices=() if others is None else others.notices,
+            targets=targets,
         )
 
     def _beside(self, arrays: Mapping[str, Any], y: Any) -> Dataset:
         """The table's columns."""
         assert self.table is not None
         table = self.table.reset_index(drop=True)
-        taken = set(map(str, table.columns)) & {*arrays, TARGET}
-        if taken or len(table) != len(y):
+        name, values = next(iter(named_targets(y, TARGET).items()))
+        taken = set(map(str, table.columns)) & {*arrays, name}
+        if taken or len(table) != len(values):
             told = f"{len(table)} rows" if not taken else f"columns named {', '.join(sorted(taken))}, as an input is"
-            raise DataError(f"the table has {told}; expected {len(y)} rows, and names of its own for its columns")
-        return Table(table.assign(**{TARGET: list(y)}), target=TARGET).load()
+            raise DataError(f"the table has {told}; expected {len(values)} rows, and names of its own for its columns")
+        return Table(table.assign(**{name: list(values)}), target=name).load()
 
     def rows(self) -> tuple[Any, Any]:
         """(x, y) as they were given."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tunekit.bundle.columns import KINDS, TEXTS, category_text, is_missing, type
 from tunekit.data.dataset import Dataset
 from tunekit.data.reading import read_frame
 from tunekit.data.schema import Column, Schema
+from tunekit.data.targets import Target
 from tunekit.errors import DataError
 
 Source = str | Path | pd.DataFrame | Callable[[], pd.DataFrame]
@@ -36,7 +37,7 @@ class Table:
 
     Args:
         source: a path to a CSV or Parquet file, a DataFrame, or a function that returns a DataFrame.
-        target: the column to predict.
+        target: the column to predict; or several, to be predicted together, each with its own task.
         time: a date or number column: rows are ordered by it, and judged on later ones than they train on.
         group: a column: rows of one group never stand on both sides of a split. Models don't read it.
         weight: a column of non-negative row weights. Models don't read it.
@@ -44,7 +45,7 @@ class Table:
         kinds: corrections, column to "number", "boolean", "date", "category", "text" (read word by word), "characters"
             (a text, read letter by letter) or "drop". For the target, "category" asks for classification and
             "number" for regression.
-        classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        classes: the classes in order; of two, the second is the positive one. Default: sorted. Not for several targets.
 
     Raises:
         DataError: on `load`, where the table can't be used.
@@ -59,7 +60,7 @@ class Table:
         self,
         source: Source,
         *,
-        target: str,
+        target: str | Sequence[str],
         time: str | None = None,
         group: str | None = None,
         weight: str | None = None,
@@ -68,7 +69,8 @@ class Table:
         classes: tuple[Any, ...] | list[Any] | None = None,
     ) -> None:
         self.source = source
-        self.target = target
+        self.target = target if isinstance(target, str) else list(target)
+        self.targets = [target] if isinstance(target, str) else list(target)
         self.time = time
         self.group = group
         self.weight = weight
@@ -81,7 +83,8 @@ class Table:
         frame = self._frame()
         notices: list[str] = []
         frame = self._labelled(frame, notices)
-        target, classes = _target(frame[self.target], self.target, self.kinds.get(self.target), self.classes)
+        columns_to_predict = {name: frame[name] for name in self.targets}
+        target, classes, targets = typed_targets(columns_to_predict, self.kinds, self.classes)
         columns, typed = self._features(frame, notices)
         return Dataset(
             schema=Schema(columns),
@@ -93,6 +96,7 @@ class Table:
             group=None if self.group is None else pd.factorize(frame[self.group])[0].astype(np.int64),
             weight=self._weights(frame),
             notices=tuple(notices),
+            targets=targets,
         )
 
     def _frame(self) -> pd.DataFrame:
@@ -103,7 +107,8 @@ class Table:
             raise DataError(f"the table has more than one column named {', '.join(doubled)}; expected unique names")
         if frame.empty:
             raise DataError(f"the table is empty ({len(frame)} rows, {len(frame.columns)} columns); expected rows")
-        named = {"target": self.target, "time": self.time, "group": self.group, "weight": self.weight, "id": self.id}
+        named = {"time": self.time, "group": self.group, "weight": self.weight, "id": self.id}
+        named |= {"target" if len(self.targets) == 1 else f"target {name!r}": name for name in self.targets}
         named |= {f"kinds[{name!r}]": name for name in self.kinds}
         for role, name in named.items():
             if name is not None and name not in frame.columns:
@@ -117,17 +122,19 @@ class Table:
         return frame
 
     def _labelled(self, frame: pd.DataFrame, notices: list[str]) -> pd.DataFrame:
-        absent = frame[self.target].isna()
-        if absent.all():
-            raise DataError(f"target {self.target!r} is missing in every row; expected a value to learn from")
-        if absent.any():
-            notices.append(f"{int(absent.sum())} row(s) without a {self.target!r} are left out")
-        return frame[~absent].reset_index(drop=True)
+        for name in self.targets:
+            absent = frame[name].isna()
+            if absent.all():
+                raise DataError(f"target {name!r} is missing in every row; expected a value to learn from")
+            if absent.any():
+                notices.append(f"{int(absent.sum())} row(s) without a {name!r} are left out")
+            frame = frame[~absent].reset_index(drop=True)
+        return frame
 
     def _features(
         self, frame: pd.DataFrame, notices: list[str]
     ) -> tuple[tuple[Column, ...], dict[str, npt.NDArray[Any]]]:
-        roles = {self.target, self.group, self.weight, self.id}
+        roles = {*self.targets, self.group, self.weight, self.id}
         columns, typed = [], {}
         for name in frame.columns:
             if name in roles or self.kinds.get(name) == "drop":
@@ -200,23 +207,34 @@ def row_weights(values: Any, name: str) -> npt.NDArray[np.float64]:
     return weight
 
 
-def numbers_or_classes(
-    column: pd.Series[Any], name: str, classes: tuple[Any, ...] = (), kind: str | None = None
-) -> tuple[npt.NDArray[np.float64], tuple[Any, ...]]:
-    """A target: its values, or the positions of its classes; and the classes.
+def typed_targets(
+    columns: Mapping[str, pd.Series[Any]], kinds: Mapping[str, str], classes: tuple[Any, ...] = ()
+) -> tuple[npt.NDArray[np.float64], tuple[Any, ...], tuple[Target, ...]]:
+    """What is to be predicted, as a `Dataset` holds it: target, classes and, if there are several, targets.
 
     Args:
-        column: none of it missing.
-        name: of the target.
-        classes: in order; empty for those that are found.
-        kind: "category" for classes, "number" for numbers, None for what it looks like.
+        columns: by name, one or several.
+        kinds: "category" for classes, "number" for numbers, by name; left out for what a column looks like.
+        classes: of a single target, in order; empty for those that are found.
 
     Raises:
         DataError: it can't be predicted.
     """
-    if column.isna().any():
-        raise DataError(f"target {name!r} is missing in row {int(np.flatnonzero(column.isna())[0])}; expected a value")
-    return _target(column, name, kind, classes)
+    for name, column in columns.items():
+        if column.isna().any():
+            row = int(np.flatnonzero(column.isna())[0])
+            raise DataError(f"target {name!r} is missing in row {row}; expected a value")
+    found = {
+        name: _target(column, name, kinds.get(name), classes if len(columns) == 1 else ())
+        for name, column in columns.items()
+    }
+    if len(found) == 1:
+        return *next(iter(found.values())), ()
+    if classes or not found:
+        raise DataError(f"classes={classes!r} came with targets {list(columns)}; expected them with a single target")
+    tasks = {0: "regression", 2: "binary"}
+    targets = tuple(Target(name, tasks.get(len(own), "multiclass"), own) for name, (_, own) in found.items())
+    return np.stack([values for values, _ in found.values()], axis=1), (), targets
 
 
 def infer_kind(column: pd.Series[Any], name: str) -> str | None:

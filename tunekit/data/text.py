@@ -10,6 +10,7 @@ import pandas as pd
 from tunekit.bundle.columns import TEXTS, is_missing
 from tunekit.data.dataset import Dataset
 from tunekit.data.table import Table
+from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
 TARGET = "y"
@@ -26,7 +27,7 @@ class Text:
 
     Args:
         x: n texts, or a dict of such lists; or a function that returns (x, y).
-        y: n classes or numbers.
+        y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
         tokens: "words", or "characters" to read letter by letter.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
         more: `weight=`, `group=` and `time=`, n values each; `classes=`, see `Table`.
@@ -74,7 +75,8 @@ class Text:
         texts = {str(name): list(column) for name, column in (x if isinstance(x, Mapping) else {"text": x}).items()}
         for name, column in texts.items():
             _check(column, name)
-        columns = texts | self._beside | {TARGET: list(y)}
+        targets = {name: list(values) for name, values in named_targets(y, TARGET).items()}
+        columns = texts | self._beside | targets
         lengths = {name: len(column) for name, column in columns.items()}
         lengths |= {} if self.table is None else {"table": len(self.table)}
         if len(set(lengths.values())) > 1:
@@ -84,9 +86,10 @@ class Text:
             if taken := sorted(set(map(str, self.table.columns)) & set(columns)):
                 raise DataError(f"the table has a column named {taken[0]!r}, as others are; expected another name")
             frame = pd.concat([self.table.reset_index(drop=True), frame], axis=1)
-        kinds = dict.fromkeys(texts, self._column_kind) | ({} if self._kind is None else {TARGET: self._kind})
+        kinds = dict.fromkeys(texts, self._column_kind)
+        kinds |= {} if self._kind is None else dict.fromkeys(targets, self._kind)
         roles = {name: name for name in self._beside}
-        return Table(frame, target=TARGET, kinds=kinds, classes=self._classes, **roles).load()
+        return Table(frame, target=list(targets), kinds=kinds, classes=self._classes, **roles).load()
 
 
 def _check(texts: Sequence[Any], name: str) -> None:

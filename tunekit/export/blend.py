@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,14 @@ from tunekit.export.graph import ROWS, Graph, Value
 from tunekit.export.plan import BlendPlan, Member
 from tunekit.export.trees import add_trees, bare_base
 from tunekit.families.base import load_facts
+from tunekit.families.one_by_one import KIND as SEVERAL
+from tunekit.families.one_by_one import target_folder
 from tunekit.families.tree_arrays import TreeArrays
 
 NetConverter = Callable[[int], list[onnx.ModelProto]]
 """Called with a member's position in the blend; returns its nets as ONNX models, one per fold."""
+
+Made = TypeVar("Made")
 
 _KINDS = ("constant", "linear", "trees", "keras")
 
@@ -78,24 +82,49 @@ def _folds(
     nets: list[onnx.ModelProto] | None = None
     for fold in range(member.folds):
         folder = member.fold(fold)
-        try:
-            facts = load_facts(folder)
-            prepared = encoding.prepared(Preparation.from_arrays(_arrays(folder / "preparation.npz")))
-            arrays = {} if facts["kind"] == "keras" else _arrays(folder / "model.npz")
-        except (OSError, ValueError, KeyError) as error:
-            raise ExportError(
-                f"member {member.label!r}: the files of fold {fold} can't be read: {error}; expected model.json, "
-                "preparation.npz and the model as the search wrote them: run the search again"
-            ) from error
-        if facts["kind"] == "keras":
+        facts = _read(member, folder, lambda folder: load_facts(folder))
+        if facts["kind"] == SEVERAL:
+            folders = [target_folder(folder, column) for column in range(len(plan.targets))]
+            yield encoding.graph.concat([_alone(encoding, member, each) for each in folders], axis=1)
+        elif facts["kind"] == "keras":
             nets = nets or convert()
             if len(nets) != member.folds:
                 raise ExportError(
                     f"member {member.label!r} has {member.folds} folds, but {len(nets)} nets were converted"
                 )
-            yield _net(prepared, facts, nets[fold], plan)
+            prepared = _prepared(encoding, member, folder)
+            output = _net(prepared, facts, nets[fold], plan)
+            yield _in_units(encoding.graph, output, _read(member, folder, _model_arrays)) if plan.targets else output
         else:
-            yield _model(prepared, facts, arrays, member)
+            yield _alone(encoding, member, folder)
+
+
+def _alone(encoding: Encoding, member: Member, folder: Path) -> str:
+    """The prediction of one model that is no net."""
+    facts, arrays = _read(member, folder, lambda folder: (load_facts(folder), _model_arrays(folder)))
+    return _model(_prepared(encoding, member, folder), facts, arrays, member)
+
+
+def _prepared(encoding: Encoding, member: Member, folder: Path) -> Prepared:
+    arrays = _read(member, folder, lambda folder: _arrays(folder / "preparation.npz"))
+    return encoding.prepared(_read(member, folder, lambda _: Preparation.from_arrays(arrays)))
+
+
+def _read(member: Member, folder: Path, read: Callable[[Path], Made]) -> Made:
+    """What is read of a fold's folder."""
+    try:
+        return read(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(
+            f"member {member.label!r}: the files of {folder.relative_to(member.folder)} can't be read: {error}; "
+            "expected model.json, preparation.npz and the model as the search wrote them: run the search again"
+        ) from error
+
+
+def _in_units(graph: Graph, output: str, arrays: dict[str, npt.NDArray[Any]]) -> str:
+    """The outputs of a net for several targets, the numbers among them in their units."""
+    scaled = Value(graph, output) * Value(graph, graph.constant(arrays["scale"]))
+    return (scaled + Value(graph, graph.constant(arrays["center"]))).name
 
 
 def _model(prepared: Prepared, facts: dict[str, Any], arrays: dict[str, Any], member: Member) -> str:
@@ -132,6 +161,10 @@ def _linked(graph: Graph, raw: str, link: str) -> str:
     if link == "identity":
         return raw
     return graph.node("Sigmoid", raw) if link == "sigmoid" else graph.node("Softmax", raw, axis=1)
+
+
+def _model_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    return _arrays(folder / "model.npz")
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from tunekit.data.targets import Target
 from tunekit.executors import Place
 from tunekit.export.nets import nets_to_onnx
 from tunekit.export.plan import Member
@@ -31,6 +32,7 @@ def convert_trial(
     folders: list[Path],
     shape: tuple[str, int, tuple[int, ...]],
     rows: int,
+    targets: tuple[Target, ...],
 ) -> bool:
     """Write `net.onnx` into each fold's folder, then send None, or the reason why that failed.
 
@@ -41,9 +43,10 @@ def convert_trial(
         folders: of its folds.
         shape: task, outputs and cardinalities.
         rows: training rows.
+        targets: what they are, if there are several.
     """
     try:
-        models: Iterator[object] = (rebuild(family, values, folder, shape, rows) for folder in folders)
+        models: Iterator[object] = (rebuild(family, values, folder, shape, rows, targets) for folder in folders)
         layout = load_facts(folders[0])["layout"]
         for folder, model in zip(folders, nets_to_onnx(models, layout), strict=True):
             onnx.save(model, folder / NET)

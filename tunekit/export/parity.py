@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle import Bundle
+from tunekit.data.targets import places
 from tunekit.errors import ExportError
 from tunekit.export.plan import BlendPlan
 
@@ -40,13 +43,13 @@ def check_parity(bundle: Bundle, plan: BlendPlan) -> Parity:
         ExportError: it predicts something else; the message names the member, the row and both values.
     """
     rows = as_given(plan)
-    tolerance = tolerance_of(plan)
+    tolerance, units = tolerance_of(plan), _units(plan)
     members = np.moveaxis(bundle.predict_members(rows), 1, 0)
-    per_member = np.array([_differences(*pair) for pair in zip(members, plan.check_predictions, strict=True)])
+    per_member = np.array([_differences(*pair, units) for pair in zip(members, plan.check_predictions, strict=True)])
     _refuse(plan, rows, members, per_member, tolerance)
     expected = np.tensordot(plan.weights, plan.check_predictions, axes=1)
-    received = _blend(bundle, rows, plan.task)
-    difference = float(_differences(received, expected).max())
+    received = _blend(bundle, rows)
+    difference = float(_differences(received, expected, units).max())
     if difference > tolerance:
         raise ExportError(
             f"the blend of the written graph is {difference:.3g} off, though each member is right (tolerance "
@@ -65,10 +68,23 @@ def tolerance_of(plan: BlendPlan) -> float:
     - A number may differ by 1e-4 of the predictions' standard deviation, which no metric notices, and by 4 units in the
       last place of float32 of the largest value: XGBoost and Keras return float32, however small the deviation is.
     - A probability may differ by 5e-5: deep nets with large logits reach 1e-5.
+    - Of several targets each output has its own, and a difference counts in units of that: it may be 1.
     """
-    if plan.task != "regression":
+    return 1.0 if plan.targets else _tolerance(plan, plan.task, slice(None))
+
+
+def _units(plan: BlendPlan) -> npt.NDArray[np.float64]:
+    """(outputs,): what differences are divided by, so that those of several targets can be compared."""
+    units = np.ones(plan.outputs)
+    for _, target, outputs in places(plan.targets):
+        units[outputs] = _tolerance(plan, target.task, outputs)
+    return units
+
+
+def _tolerance(plan: BlendPlan, task: str, outputs: slice) -> float:
+    if task != "regression":
         return 5e-5
-    expected = plan.check_predictions
+    expected = plan.check_predictions[:, :, outputs]
     blend = np.tensordot(plan.weights, expected, axes=1)
     return float(1e-4 * np.std(blend) + 4 * np.finfo(np.float32).eps * np.abs(expected).max())
 
@@ -86,16 +102,30 @@ def as_given(plan: BlendPlan) -> dict[str, npt.NDArray[Any]]:
     return given
 
 
-def _differences(received: npt.NDArray[np.float64], expected: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _differences(
+    received: npt.NDArray[np.float64], expected: npt.NDArray[np.float64], units: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """(n,): the largest difference in each row; not-a-number differs from everything."""
-    difference = np.abs(received - expected).max(axis=1)
+    difference = (np.abs(received - expected) / units).max(axis=1)
     return np.where(np.isnan(difference), np.inf, difference)
 
 
-def _blend(bundle: Bundle, rows: Any, task: str) -> npt.NDArray[np.float64]:
+def _blend(bundle: Bundle, rows: Any) -> npt.NDArray[np.float64]:
+    """(n, outputs), through the methods that users call."""
+    if not bundle.targets:
+        return _outputs(bundle.task, lambda: bundle.predict(rows), lambda: bundle.predict_proba(rows))
+    values, shares = bundle.predict(rows), bundle.predict_proba(rows)
+    found = [
+        _outputs(target["task"], partial(values.get, target["name"]), partial(shares.get, target["name"]))
+        for target in bundle.targets
+    ]
+    return np.concatenate(found, axis=1)
+
+
+def _outputs(task: str, predict: Callable[[], Any], predict_proba: Callable[[], Any]) -> npt.NDArray[np.float64]:
     if task == "regression":
-        return bundle.predict(rows)[:, None]
-    probabilities = bundle.predict_proba(rows)
+        return np.asarray(predict())[:, None]
+    probabilities: npt.NDArray[np.float64] = predict_proba()
     return probabilities[:, 1:] if task == "binary" else probabilities
 
 
@@ -109,7 +139,7 @@ def _refuse(
     if differences.max() <= tolerance:
         return
     member, row = np.unravel_index(int(differences.argmax()), differences.shape)
-    column = int(np.argmax(np.abs(received[member, row] - plan.check_predictions[member, row])))
+    column = int(np.argmax(np.abs(received[member, row] - plan.check_predictions[member, row]) / _units(plan)))
     which = f", class {plan.classes[column]!r}" if plan.task == "multiclass" else ""
     wrong = int((differences.max(axis=1) > tolerance).sum())
     raise ExportError(
@@ -134,8 +164,8 @@ def _check_single_rows(
 ) -> None:
     """A row alone gives what it gives among others: some operators go wrong only where there is one row."""
     for row in np.unique(np.linspace(0, plan.rows - 1, _SINGLE_ROWS).astype(int)):
-        alone = _blend(bundle, [{name: values[row] for name, values in rows.items()}], plan.task)
-        difference = float(_differences(alone, together[row : row + 1]).max())
+        alone = _blend(bundle, [{name: values[row] for name, values in rows.items()}])
+        difference = float(_differences(alone, together[row : row + 1], _units(plan)).max())
         if difference > tolerance:
             raise ExportError(
                 f"row {row} predicted alone is {difference:.3g} off from the same row among others (tolerance "

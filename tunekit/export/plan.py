@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tunekit.bundle.manifest import TASKS
 from tunekit.data.schema import Schema
+from tunekit.data.targets import SEVERAL, Target
 from tunekit.errors import ExportError
 
 
@@ -41,7 +42,7 @@ class BlendPlan:
 
     Args:
         name: of the study.
-        task: "binary", "multiclass" or "regression".
+        task: "binary", "multiclass", "regression" or "several".
         outputs: columns of a prediction: 1, or the number of classes for multiclass.
         classes: in order, empty for regression.
         schema: of the columns that the models read, with the levels of each category.
@@ -50,6 +51,7 @@ class BlendPlan:
         check_columns: typed columns of n rows, as `Dataset.columns`: real ones, and hard ones with missing values,
             unseen categories and empty texts.
         check_predictions: float64 (members, n, outputs): what each member predicts on them, the mean over its folds.
+        targets: what they are, if there are several.
 
     Raises:
         ExportError: the parts don't fit each other.
@@ -64,10 +66,13 @@ class BlendPlan:
     facts: dict[str, Any]
     check_columns: dict[str, npt.NDArray[Any]]
     check_predictions: npt.NDArray[np.float64]
+    targets: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
-        classes = {"binary": 2, "multiclass": self.outputs, "regression": 0}.get(self.task)
-        if classes is None or classes != len(self.classes) or (self.task != "multiclass" and self.outputs != 1):
+        several = sum(target.outputs for target in self.targets)
+        classes = {"binary": 2, "multiclass": self.outputs, "regression": 0, SEVERAL: 0}.get(self.task)
+        outputs = {"multiclass": self.outputs, SEVERAL: several}.get(self.task, 1)
+        if classes is None or classes != len(self.classes) or outputs != self.outputs:
             raise ExportError(
                 f"a blend for task {self.task!r} came with {self.outputs} output(s) and {len(self.classes)} class(es); "
                 f"expected one of {', '.join(TASKS)}, one output, and for multiclass one per class"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tunekit.bundle import open_graph
 from tunekit.data.schema import Schema
+from tunekit.data.targets import Target
 from tunekit.export.blend import blend_graph
 from tunekit.export.nets import net_to_onnx
 from tunekit.export.plan import BlendPlan, Member
@@ -42,6 +43,7 @@ class ServingCost:
         row: typed columns of one row.
         folds: of a trial.
         rows: that a fold trains on.
+        targets: what they are, if there are several.
     """
 
     names: tuple[str, ...]
@@ -52,6 +54,7 @@ class ServingCost:
     row: dict[str, npt.NDArray[Any]]
     folds: int
     rows: int
+    targets: tuple[Target, ...] = ()
 
     def __call__(self, family: Family, values: dict[str, Value], folder: Path, fitted: int) -> dict[str, float]:
         """Measure.
@@ -79,13 +82,22 @@ class ServingCost:
         member = _Unfinished("trial", 1.0, folder, self.folds, fitted)
         predictions = np.zeros((1, 1, self.outputs))
         return BlendPlan(
-            "trial", self.task, self.outputs, self.classes, self.schema, (member,), {}, self.row, predictions
+            "trial",
+            self.task,
+            self.outputs,
+            self.classes,
+            self.schema,
+            (member,),
+            {},
+            self.row,
+            predictions,
+            self.targets,
         )
 
     def _net(self, family: Family, values: dict[str, Value], folder: Path) -> Any:
         assert isinstance(family, NetFamily), "only nets are converted"
         shape = (self.task, self.outputs, self.schema.cardinalities)
-        net = rebuild(family, values, folder / "fold0", shape, self.rows)
+        net = rebuild(family, values, folder / "fold0", shape, self.rows, self.targets)
         return net_to_onnx(net, load_facts(folder / "fold0")["layout"])
 
     def _latency(self, graph: bytes, output: str) -> float:

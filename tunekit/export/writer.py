@@ -147,6 +147,7 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
         "name": plan.name,
         "task": plan.task,
         "classes": list(plan.classes),
+        "targets": [target.plain for target in plan.targets],
         "columns": [_described(column) for column in plan.schema.columns],
         "outputs": plan.outputs,
         "members": [{"label": member.label, "weight": member.weight} for member in plan.members],

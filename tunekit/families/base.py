@@ -10,7 +10,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tunekit.data.preparation import Preparation
 from tunekit.data.schema import Encoded
+from tunekit.data.targets import Target
 from tunekit.data.terms import TextColumn
 from tunekit.metrics import Metric
 from tunekit.space import HyperParameters
@@ -32,7 +33,7 @@ EpochReport = Callable[[int, float, dict[str, float]], bool]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one side of a fold: features, target and weights."""
+    """Rows of one side of a fold: features, target ((n,), or (n, targets) for several) and weights."""
 
     rows: Encoded
     target: npt.NDArray[np.float64]
@@ -48,8 +49,8 @@ class Fold:
 
     Args:
         number: position among the folds, from 0.
-        task: "binary", "multiclass" or "regression".
-        outputs: columns of a prediction: 1, or the number of classes for multiclass.
+        task: "binary", "multiclass", "regression" or "several".
+        outputs: columns of a prediction: 1, or the number of classes for multiclass; of several targets, all theirs.
         cardinalities: codes per category column.
         metric: what trials are judged by.
         train: rows to learn from.
@@ -62,6 +63,8 @@ class Fold:
         array_names: of the array columns.
         text_columns: the text columns.
         words: gives the words of each text column by its name, in the order of their numbers.
+        targets: what they are, if there are several.
+        row_memo: that of what is made of rows without their targets, where that is shared; else None.
     """
 
     number: int
@@ -79,6 +82,8 @@ class Fold:
     array_names: tuple[str, ...] = ()
     text_columns: tuple[TextColumn, ...] = ()
     words: Callable[[], Mapping[str, Sequence[str]]] = dict
+    targets: tuple[Target, ...] = ()
+    row_memo: dict[str, Any] | None = None
 
     @property
     def preparation(self) -> Preparation:
@@ -92,14 +97,39 @@ class Fold:
     def features(self, part: str, layout: str) -> dict[str, npt.NDArray[Any]]:
         """The prepared rows of "train" or "valid"; not to be changed."""
         rows = getattr(self, part).rows
-        return self.once(f"{part} as {layout}", lambda: self.preparation.apply(rows, layout))
+        memo = self.memo if self.row_memo is None else self.row_memo
+        return _once(memo, f"{part} as {layout}", lambda: self.preparation.apply(rows, layout))
+
+    def of_target(self, column: int) -> Fold:
+        """The same rows with one of several targets."""
+        target = self.targets[column]
+
+        def part(whole: Part) -> Part:
+            return replace(whole, target=whole.target[:, column])
+
+        own: dict[str, Any] = self.once(f"target {column}", dict)
+        memo = self.memo if self.row_memo is None else self.row_memo
+        return replace(
+            self,
+            task=target.task,
+            outputs=target.outputs,
+            train=part(self.train),
+            valid=part(self.valid),
+            memo=own,
+            row_memo=memo,
+            targets=(),
+        )
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
         """What `make` makes of this fold's rows alone, made once: it must not depend on hyperparameters or the seed."""
-        if name not in self.memo:
-            self.memo[name] = make()
-        made: Made = self.memo[name]
-        return made
+        return _once(self.memo, name, make)
+
+
+def _once(memo: dict[str, Any], name: str, make: Callable[[], Made]) -> Made:
+    if name not in memo:
+        memo[name] = make()
+    made: Made = memo[name]
+    return made
 
 
 class Fitted(ABC):

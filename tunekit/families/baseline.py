@@ -33,7 +33,7 @@ class Baseline(Family):
                 constants["last"] = target[fold.last]
             value = np.array([constants[strategy]])
         else:
-            hp.Fixed("strategy", "shares")
+            hp.Fixed("constant", "shares")
             classes = 2 if fold.outputs == 1 else fold.outputs
             shares = np.bincount(target.astype(int), weights=weight, minlength=classes)
             shares = shares / shares.sum()

@@ -13,6 +13,7 @@ import numpy as np
 
 from tunekit.bundle.texts import PADDING
 from tunekit.data.preparation import Preparation
+from tunekit.data.targets import Target, places
 from tunekit.data.terms import word_vectors
 from tunekit.errors import FactoryError
 from tunekit.families.base import EpochReport, Family, Fitted, Fold
@@ -21,6 +22,14 @@ from tunekit.space import HyperParameters
 if TYPE_CHECKING:
     import keras
 
+
+LOSSES = {
+    "binary": "binary_crossentropy",
+    "multiclass": "sparse_categorical_crossentropy",
+    "regression": "mean_squared_error",
+}
+
+ACTIVATIONS = {"binary": "sigmoid", "multiclass": "softmax", "regression": "linear"}
 
 TEXT_WIDTH = 32
 """Of the embeddings whose mean stands for a text among other columns."""
@@ -44,8 +53,8 @@ class NetData:
     """The shape of the data, for a factory `build(hp, data)`: no rows.
 
     Args:
-        task: "binary", "multiclass" or "regression".
-        outputs: units of the head: 1, or the number of classes for multiclass.
+        task: "binary", "multiclass", "regression" or "several".
+        outputs: units of the head: 1, or the number of classes for multiclass; of several targets, all theirs.
         numbers: width of the input "numbers": scaled numbers, then gap indicators.
         cardinalities: codes per column of the input "codes".
         features: width of the single input of a net that takes one matrix: numbers, then one-hot categories.
@@ -54,6 +63,7 @@ class NetData:
         texts: each text column by the name of its input.
         words: gives the words of each text column by its name, in the order of their numbers, from 1; empty where a
             trained net is rebuilt.
+        targets: what they are, if there are several.
     """
 
     task: str
@@ -65,12 +75,13 @@ class NetData:
     arrays: dict[str, tuple[int, ...]] = field(default_factory=dict)
     texts: dict[str, TextInput] = field(default_factory=dict)
     words: Callable[[], Mapping[str, Sequence[str]]] = field(default=dict, compare=False)
+    targets: tuple[Target, ...] = ()
 
     @classmethod
     def of(cls, fold: Fold) -> NetData:
         """The shape of a fold."""
         data = cls.shaped(fold.preparation, fold.task, fold.outputs, fold.cardinalities, len(fold.train))
-        return replace(data, words=fold.words)
+        return replace(data, words=fold.words, targets=fold.targets)
 
     @classmethod
     def shaped(
@@ -84,13 +95,11 @@ class NetData:
         return cls(task, outputs, numbers, cardinalities, features, rows, arrays, texts)
 
     @property
-    def loss(self) -> str:
-        """The loss that fits the task and how the target is coded."""
-        return {
-            "binary": "binary_crossentropy",
-            "multiclass": "sparse_categorical_crossentropy",
-            "regression": "mean_squared_error",
-        }[self.task]
+    def loss(self) -> str | dict[str, str]:
+        """The loss that fits the task and how the target is coded; of several targets, one for each by its name."""
+        if self.targets:
+            return {target.name: LOSSES[target.task] for target in self.targets}
+        return LOSSES[self.task]
 
     def keras_inputs(
         self, embedding: int = 8, *, without: Collection[str] = ()
@@ -197,12 +206,27 @@ class NetData:
         table = keras.layers.Embedding(sum(self.cardinalities), width, embeddings_initializer=scale)
         return keras.layers.Reshape((len(self.cardinalities) * width,))(table(codes + offsets))
 
-    def keras_head(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        """The head that fits the task: one linear unit, one sigmoid unit, or a softmax over the classes."""
+    def keras_head(self, x: keras.KerasTensor) -> Any:
+        """The head that fits the task: one linear unit, one sigmoid unit, or a softmax over the classes.
+
+        Of several targets, a dict with the head of each by its name, as `keras.Model` takes it for its outputs.
+        """
         import keras
 
-        activation = {"binary": "sigmoid", "multiclass": "softmax", "regression": None}[self.task]
-        return keras.layers.Dense(self.outputs, activation=activation, name="head")(x)
+        if self.targets:
+            return self.keras_activation(keras.layers.Dense(self.outputs, name="heads")(x))
+        return keras.layers.Dense(self.outputs, activation=ACTIVATIONS[self.task], name="head")(x)
+
+    def keras_activation(self, raw: keras.KerasTensor) -> Any:
+        """What a head makes of its raw outputs, (batch, outputs); of several targets, a dict by their names."""
+        import keras
+
+        if not self.targets:
+            return keras.layers.Activation(ACTIVATIONS[self.task], name="head")(raw)
+        return {
+            target.name: keras.layers.Activation(ACTIVATIONS[target.task], name=f"head_{column}")(raw[:, outputs])
+            for column, target, outputs in places(self.targets)
+        }
 
 
 def mean_of_words(text: keras.KerasTensor, embedded: keras.KerasTensor) -> keras.KerasTensor:

@@ -42,8 +42,7 @@ class WideDeep(NetFamily):
             columns = hp.Int("crossed_columns", 0, 10, step=2, default=6)
             parts.append(wide_part(named["codes"], data, columns, penalty))
         total = keras.layers.Add()(parts) if len(parts) > 1 else parts[0]
-        activation = {"binary": "sigmoid", "multiclass": "softmax", "regression": "linear"}[data.task]
-        model = keras.Model(inputs, keras.layers.Activation(activation, name="head")(total))
+        model = keras.Model(inputs, data.keras_activation(total))
         model.compile(adamw(hp), loss=data.loss)
         return model
 

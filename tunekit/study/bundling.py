@@ -78,7 +78,7 @@ def convert_nets(study: Study, prepared: Prepared, ledger: Ledger, candidates: l
                         f"{candidate.trial.name} is in the blend, but the study has no net family "
                         f"{candidate.trial.family!r} any more; put it back, or search again"
                     )
-                arguments = (family, candidate.trial.values, folders, shape, rows)
+                arguments = (family, candidate.trial.values, folders, shape, rows, prepared.data.targets)
                 limits = Limits(CONVERTING_SECONDS)
                 _convert(executor, Job(convert_trial, arguments, ledger.fetch(candidate.trial), limits, heavy=True))
         finally:
@@ -125,6 +125,7 @@ def _plan(
         },
         check_columns=columns,
         check_predictions=np.stack(predictions),
+        targets=prepared.data.targets,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import numpy.typing as npt
 from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
 from tunekit.data.store import Store
+from tunekit.data.targets import places
 from tunekit.ensemble import Judged
 from tunekit.errors import DataError, MetricError
-from tunekit.metrics import Metric, find_metric, usual_metric
+from tunekit.metrics import Metric, TargetMetric, find_metric, mean_metric, usual_metric
 
 UNSEEN = "a level that no row has"
 PROBED_ROWS = 32
@@ -60,7 +62,7 @@ class Prepared:
         return {
             "data": self.data.digest,
             "split": repr(self.split),
-            "metric": self.metric.name,
+            "metric": self.metric.identity,
             "direction": self.metric.direction,
         }
 
@@ -79,6 +81,7 @@ class Prepared:
                 "cardinalities": list(self.schema.cardinalities),
                 "array_names": [column.name for column in self.schema.arrays],
                 "text_columns": [asdict(column) for column in self.schema.text_columns],
+                "targets": [target.plain for target in data.targets],
             },
             rows=encoded.take(development),
             target=data.target[development],
@@ -97,24 +100,41 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     Args:
         data: all rows.
         split: how to split; what suits the data if None.
-        metric: as `find_metric` takes it, or None for the usual one.
+        metric: as `find_metric` takes it, or None for the usual one. For several targets, one for all of them, or a
+            dict with one for each.
         seed: of the split.
     """
-    judge = find_metric(metric or usual_metric(data.task, data.shares)[0], data.task, data.outputs)
     split = split or default_split(data)
     folds = split.apply(data, seed)
-    _check_judging(data, folds, judge)
     development = folds.development
+    judge = _metric(data, metric, development)
+    _check_judging(data, folds, judge)
     schema = data.schema.with_levels(data.raw_rows(development))
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
 
 
+def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> Metric:
+    if not data.targets:
+        return find_metric(metric or usual_metric(data.task, data.shares)[0], data.task, data.outputs)
+    names = [target.name for target in data.targets]
+    chosen = metric if isinstance(metric, Mapping) else dict.fromkeys(names, metric)
+    if wrong := set(chosen) ^ set(names):
+        raise MetricError(f"metric={metric!r} and the targets {names} differ in {sorted(wrong)}; expected one for each")
+    parts = []
+    for column, target, outputs in places(data.targets):
+        shares = np.bincount(data.target[:, column].astype(int)) / len(data) if target.classes else np.array([])
+        one = chosen[target.name] or usual_metric(target.task, list(shares))[0]
+        parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs)))
+    return mean_metric(parts, data.target[development], data.constant(development))
+
+
 def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:
     """Say now, and not after the search, that some part can't be judged, such as one with a single class."""
     parts = {f"the validation rows of fold {number}": valid for number, (_, valid) in enumerate(folds.pairs)}
+    everything = np.arange(len(data))
     for name, rows in {**parts, "the test rows": folds.test}.items():
-        constant = data.shares[1:] if data.task == "binary" else data.shares or [float(data.target[rows].mean())]
+        constant = data.constant(everything if data.classes else rows)
         weight = None if data.weight is None else data.weight[rows]
         try:
             metric.score(data.target[rows], np.tile(constant, (len(rows), 1)), weight)

@@ -149,7 +149,15 @@ def _serving_cost(study: Study, prepared: Prepared) -> MeasureCosts | None:
     row = data.raw_rows(train[:1])
     folds = len(prepared.folds)
     return ServingCost(
-        study.also_minimize, data.task, data.outputs, data.classes, prepared.schema, row, folds, len(train)
+        study.also_minimize,
+        data.task,
+        data.outputs,
+        data.classes,
+        prepared.schema,
+        row,
+        folds,
+        len(train),
+        data.targets,
     )
 
 

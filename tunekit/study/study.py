@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,7 +43,8 @@ class Study:
         name: names the ledger under `mlruns/studies/` and the experiment in MLflow; letters, digits, "-" and "_".
         data: the rows, such as `tk.Table("train.csv", target="price")`.
         metric: what trials are judged by: "rmse", "roc_auc", a name of scikit-learn's scorers, a `tk.Metric` or a
-            function of (y_true, y_pred). Default: rmse, roc_auc or logloss, by the task.
+            function of (y_true, y_pred). Default: rmse, roc_auc or logloss, by the task. Of several targets:
+            one for all, or a dict with one for each.
         families: what is searched, in the order of their first trials. Default: what suits the kind of data.
         split: which rows train and judge. Default: what suits the data.
         driver: who proposes values: `tk.drivers.Optuna("tpe")` (the default), another of `tk.drivers`, its name on the
@@ -64,7 +65,7 @@ class Study:
         name: str,
         *,
         data: Data,
-        metric: str | Metric | Callable[..., Any] | None = None,
+        metric: str | Metric | Callable[..., Any] | Mapping[str, Any] | None = None,
         families: Sequence[Family] | None = None,
         split: Split | None = None,
         driver: DriverLike = "optuna:tpe",

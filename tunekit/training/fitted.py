@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tunekit.data.preparation import ALONE, Preparation
 from tunekit.data.schema import Encoded
+from tunekit.data.targets import Target, places
 from tunekit.errors import TrialError
 from tunekit.families import Fitted, Fold, NetData, Part
 from tunekit.families.base import Predictions, save_facts
@@ -68,6 +69,50 @@ class FittedNet(Fitted):
         self.model.save_weights(folder / "model.weights.h5")
         self.model.optimizer = optimizer
         np.savez(folder / "preparation.npz", allow_pickle=False, **self.preparation.to_arrays())
+
+
+@dataclass
+class SeveralNet(FittedNet):
+    """A net with an output for each of several targets.
+
+    Args:
+        targets: what they are.
+        center: (outputs,) means of the numbers among them, else 0.
+        scale: (outputs,) their standard deviations, else 1.
+    """
+
+    targets: tuple[Target, ...]
+    center: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, traced: TracedModel, fold: Fold, layout: str) -> SeveralNet:
+        """The net of a fold, untrained."""
+        center, scale = np.zeros(fold.outputs), np.ones(fold.outputs)
+        for column, target, outputs in places(fold.targets):
+            if target.task == "regression":
+                values = fold.train.target[:, column]
+                center[outputs], scale[outputs] = values.mean(), values.std() or 1.0
+        return cls(traced, fold.preparation, layout, False, fold.outputs, fold.targets, center, scale)
+
+    def target(self, part: Part) -> dict[str, npt.NDArray[Any]]:
+        """A part's targets as the losses take them: see `net_target`."""
+        made: dict[str, npt.NDArray[Any]] = {}
+        for column, target, outputs in places(self.targets):
+            values = part.target[:, column]
+            scaled = ((values[:, None] - self.center[outputs]) / self.scale[outputs]).astype(np.float32)
+            made[target.name] = values.astype(np.int32) if target.task == "multiclass" else scaled
+        return made
+
+    def finish(self, raw: Any) -> Predictions:
+        """See `FittedNet.finish`."""
+        parts = [np.asarray(raw[target.name], dtype=np.float64) for target in self.targets]
+        return np.concatenate(parts, axis=1) * self.scale + self.center
+
+    def save(self, folder: Path) -> None:
+        """See `FittedNet.save`."""
+        super().save(folder)
+        np.savez(folder / "model.npz", allow_pickle=False, center=self.center, scale=self.scale)
 
 
 class BinaryPairNet(FittedNet):
@@ -141,7 +186,14 @@ def wants_one_hot(model: keras.Model) -> bool:
     return any(isinstance(name, str) and name.lower().replace("_", "") in ONE_HOT_LOSSES for name in names)
 
 
-def check_predictions(predictions: Predictions, task: str) -> Predictions:
+def target_of(fitted: FittedNet, fold: Fold, part: Part) -> Any:
+    """A part's target as the losses of the net take it."""
+    if isinstance(fitted, SeveralNet):
+        return fitted.target(part)
+    return net_target(fold, part, fitted.columns if wants_one_hot(fitted.model) else None)
+
+
+def check_predictions(predictions: Predictions, fold: Fold) -> Predictions:
     """The predictions, if they can be judged.
 
     Raises:
@@ -153,10 +205,12 @@ def check_predictions(predictions: Predictions, task: str) -> Predictions:
             f"{bad} of {predictions.size} predictions are NaN or infinite; expected finite numbers: the model "
             "diverged, so lower the learning rate or clip gradients"
         )
-    low, high = float(predictions.min()), float(predictions.max())
-    if task != "regression" and (low < -1e-6 or high > 1 + 1e-6):
-        raise TrialError(
-            f"the model's outputs run from {low:.3g} to {high:.3g}; expected probabilities: end with "
-            "data.keras_head(x), or a sigmoid or softmax, and a loss without from_logits"
-        )
+    parts = [(target.task, predictions[:, outputs]) for _, target, outputs in places(fold.targets)]
+    for task, part in parts or [(fold.task, predictions)]:
+        low, high = float(part.min()), float(part.max())
+        if task != "regression" and (low < -1e-6 or high > 1 + 1e-6):
+            raise TrialError(
+                f"the model's outputs run from {low:.3g} to {high:.3g}; expected probabilities: end with "
+                "data.keras_head(x), or a sigmoid or softmax, and a loss without from_logits"
+            )
     return predictions

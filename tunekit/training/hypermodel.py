@@ -18,7 +18,7 @@ from tunekit.errors import TrialError
 from tunekit.families import Fold, Keras
 from tunekit.families.base import EpochReport
 from tunekit.space import HyperParameters
-from tunekit.training.fitted import FittedNet, net_inputs, net_target, wants_one_hot
+from tunekit.training.fitted import FittedNet, net_inputs, target_of
 from tunekit.training.judge import Judge
 from tunekit.training.served import USUAL_BATCH, ServedFit
 from tunekit.training.traced import TracedModel
@@ -164,7 +164,7 @@ def _rows(fitted: FittedNet, fold: Fold, part: str) -> tuple[Any, ...]:
     """Rows as `model.fit` takes them: x, y and, if there are any, weights. The author may change them."""
     x = net_inputs(fitted.model, fold.features(part, fitted.layout), fitted.layout)
     side = fold.train if part == "train" else fold.valid
-    y = net_target(fold, side, fitted.columns if wants_one_hot(fitted.model) else None)
+    y = target_of(fitted, fold, side)
     weight = () if side.weight is None else (side.weight.astype("float32"),)
     return (keras.tree.map_structure(lambda array: array.copy(), x), y, *weight)
 

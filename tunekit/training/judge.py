@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tunekit.errors import TrialError
 from tunekit.families import Fold
 from tunekit.families.base import EpochReport
-from tunekit.training.fitted import FittedNet, check_predictions, net_inputs, net_target, wants_one_hot
+from tunekit.training.fitted import FittedNet, check_predictions, net_inputs, target_of, wants_one_hot
 
 
 class Judge(keras.callbacks.Callback):  # type: ignore[misc]
@@ -43,7 +43,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self._fold = fold
         self._report = report
         self._x = net_inputs(fitted.model, fold.features("valid", fitted.layout), fitted.layout)
-        self._targets: dict[bool, npt.NDArray[Any]] = {}
+        self._targets: dict[bool, Any] = {}
         self._weight = None if fold.valid.weight is None else fold.valid.weight.astype(np.float32)
         self._deadline = time.monotonic() + fold.seconds
 
@@ -77,7 +77,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         fold = self._fold
         outputs, loss = self._outputs()
         _check_finite(train_loss, loss, self.epochs)
-        predictions = check_predictions(self._fitted.finish(outputs), fold.task)
+        predictions = check_predictions(self._fitted.finish(outputs), fold)
         score = fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
         if loss is None:
             loss = score if fold.metric.direction == "minimize" else -score
@@ -87,14 +87,14 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         traced = self._fitted.traced
         if getattr(traced.model, "loss", None) is None:
             return traced.predict(self._x, len(self._fold.valid)), None
-        target = self._target(one_hot=wants_one_hot(traced.model))
+        target = self._target()
         outputs, loss = traced.validate(self._x, target, self._weight)
         return outputs, loss
 
-    def _target(self, *, one_hot: bool) -> npt.NDArray[Any]:
+    def _target(self) -> Any:
+        one_hot = wants_one_hot(self._fitted.model)
         if one_hot not in self._targets:
-            columns = self._fitted.columns if one_hot else None
-            self._targets[one_hot] = net_target(self._fold, self._fold.valid, columns)
+            self._targets[one_hot] = target_of(self._fitted, self._fold, self._fold.valid)
         return self._targets[one_hot]
 
     def _rate(self) -> dict[str, float]:

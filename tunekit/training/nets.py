@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunekit.data.preparation import Preparation
+from tunekit.data.targets import Target
 from tunekit.errors import FactoryError
 from tunekit.families import Fold, Keras, NetData, NetFamily
 from tunekit.families.base import EpochReport
@@ -16,11 +17,11 @@ from tunekit.space import HyperParameters, Value
 from tunekit.training.fitted import (
     BinaryPairNet,
     FittedNet,
+    SeveralNet,
     alone_shape,
     layout_of,
     net_inputs,
-    net_target,
-    wants_one_hot,
+    target_of,
 )
 from tunekit.training.loop import fit, seed_all
 from tunekit.training.traced import TracedModel
@@ -56,11 +57,20 @@ class NetFitter:
         layout = layout_of(fresh, data)
         if not fresh.built:
             fresh(_first(net_inputs(fresh, fold.features("train", layout), layout), 2))
+        if layout == "flat" and data.texts:
+            raise FactoryError(
+                f"factory {family.name!r}: the model reads one matrix, which has no room for the texts "
+                f"{', '.join(data.texts)}; expected inputs as data.keras_inputs() or data.keras_text() makes them"
+            )
         columns = check_outputs(family, fresh, data)
         kind = BinaryPairNet if fold.task == "binary" and columns == 2 else FittedNet
         # An author's fit may know the fresh model, its layers or its optimizer by other names.
         traced = TracedModel(fresh) if author else self._taken_over(fresh, data, layout)
-        fitted = kind(traced, fold.preparation, layout, fold.task == "regression", columns)
+        fitted = (
+            SeveralNet.of(traced, fold, layout)
+            if data.targets
+            else kind(traced, fold.preparation, layout, fold.task == "regression", columns)
+        )
         if author:
             from tunekit.training.hypermodel import fit_by_author
 
@@ -82,7 +92,7 @@ class NetFitter:
         fit(
             fitted.traced,
             net_inputs(model, fold.features("train", fitted.layout), fitted.layout),
-            net_target(fold, fold.train, fitted.columns if wants_one_hot(model) else None),
+            target_of(fitted, fold, fold.train),
             batch_size=batch_size,
             epochs=family.epochs,
             callbacks=[
@@ -117,6 +127,7 @@ def rebuild(
     folder: Path,
     shape: tuple[str, int, tuple[int, ...]],
     rows: int,
+    targets: tuple[Target, ...] = (),
 ) -> keras.Model:
     """The net that a fold's folder holds, from its factory and its weights: no code is loaded from a file.
 
@@ -126,21 +137,37 @@ def rebuild(
         folder: of the fold.
         shape: task, outputs and cardinalities.
         rows: training rows, which some defaults depend on.
+        targets: what they are, if there are several; the net then has one output, of all theirs side by side.
     """
     with np.load(folder / "preparation.npz") as arrays:
         preparation = Preparation.from_arrays(arrays)
-    data = NetData.shaped(preparation, *shape, rows)
+    data = replace(NetData.shaped(preparation, *shape, rows), targets=targets)
     model = family.build(HyperParameters(lambda dimension: values.get(dimension.name, dimension.default)), data)
     if not model.built:
         model.build((None, *alone_shape(data, layout_of(model, data))))
     model.optimizer = None  # its variables may be in the file; Keras would warn if they didn't fit
     model.load_weights(folder / "model.weights.h5")
-    return model
+    return _side_by_side(model, targets) if targets else model
+
+
+def _side_by_side(model: keras.Model, targets: tuple[Target, ...]) -> keras.Model:
+    import keras
+
+    outputs = [model.output[target.name] for target in targets]
+    return keras.Model(model.inputs, keras.layers.Concatenate()(outputs))
 
 
 def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> int:
     """The columns of the model's output; refuses a model whose output can't be a prediction for the task."""
     shape = _output_shape(model, data)
+    if data.targets:
+        expected = {target.name: (None, target.outputs) for target in data.targets}
+        if not isinstance(shape, dict) or shape != expected:
+            raise FactoryError(
+                f"factory {family.name!r}: the model's outputs have the shapes {shape}; expected {expected}, one for "
+                "each target by its name: end with keras.Model(inputs, data.keras_head(x))"
+            )
+        return data.outputs
     if not isinstance(shape, tuple) or len(shape) != 2 or not isinstance(shape[1], int):
         raise FactoryError(
             f"factory {family.name!r}: the model's output has shape {shape}; expected (rows, {data.outputs}) for a "
@@ -158,10 +185,14 @@ def check_outputs(family: NetFamily, model: keras.Model, data: NetData) -> int:
 def _output_shape(model: keras.Model, data: NetData) -> Any:
     import keras
 
-    if hasattr(model, "output_shape"):
-        return model.output_shape
-    outputs = model(keras.Input((data.features,)))  # a subclassed model doesn't know its shape
+    if getattr(model, "inputs", None):
+        return {name: tuple(one.shape) for name, one in model.output.items()} if _is_dict(model) else model.output_shape
+    outputs = model(keras.Input(alone_shape(data, layout_of(model, data))))  # a subclassed model doesn't know its shape
     return keras.tree.map_structure(lambda tensor: tensor.shape, outputs)
+
+
+def _is_dict(model: keras.Model) -> bool:
+    return isinstance(getattr(model, "output", None), dict)
 
 
 def _first(x: Any, rows: int) -> Any:

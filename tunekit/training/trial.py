@@ -36,10 +36,12 @@ from typing import Any
 import numpy as np
 
 from tunekit.data.store import Store
+from tunekit.data.targets import Target
 from tunekit.data.terms import TextColumn
 from tunekit.errors import TunekitError
 from tunekit.executors import Place
 from tunekit.families import Family, Fitted, Fold, NetFamily, Part
+from tunekit.families.one_by_one import OneByOne
 from tunekit.metrics import Metric
 from tunekit.space import Dimension, HyperParameters, Value
 from tunekit.training.fitted import check_predictions
@@ -185,6 +187,7 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         array_names=tuple(facts["array_names"]),
         text_columns=tuple(TextColumn(**column) for column in facts["text_columns"]),
         words=store.words,
+        targets=tuple(Target.of(plain) for plain in facts["targets"]),
     )
 
 
@@ -202,7 +205,7 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
     store = Store(place.data)
     folds = store.facts["folds"]
     deadline = math.inf if task.seconds is None else begun + SHARE_TO_FIT * task.seconds
-    fitter = NetFitter(task.family) if isinstance(task.family, NetFamily) else task.family
+    fitter = _fitter(task.family, several=bool(store.facts["targets"]))
     values: dict[str, Value] = {}
     for number in range(folds):
         seconds = max(0.0, deadline - time.monotonic()) / (folds - number)
@@ -214,11 +217,17 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
             raise _Stopped
         score = _judge_and_save(fitted, fold, place.folder, store)
         # Nets have the same size on every fold; trees are as many as each fold's early stopping lets grow.
-        if task.costs is not None and (number == 0 or (number == folds - 1 and fitter is task.family)):
+        if task.costs is not None and (number == 0 or (number == folds - 1 and not isinstance(fitter, NetFitter))):
             line.tell("costs", task.costs(task.family, values, place.folder, number + 1))
         seconds = time.monotonic() - begun - line.waited
         if not line.ask("fold", number, score, fitted.best_epoch, seconds):
             raise _Stopped
+
+
+def _fitter(family: Family, *, several: bool) -> Family | NetFitter | OneByOne:
+    if isinstance(family, NetFamily):
+        return NetFitter(family)
+    return OneByOne(family) if several else family
 
 
 def _asking(line: _Line) -> HyperParameters:
@@ -239,7 +248,7 @@ def _again(values: dict[str, Value], dimension: Dimension) -> Value:
     return values[dimension.name]
 
 
-def _fit(line: _Line, fitter: Family | NetFitter, hp: HyperParameters, fold: Fold) -> Fitted:
+def _fit(line: _Line, fitter: Family | NetFitter | OneByOne, hp: HyperParameters, fold: Fold) -> Fitted:
     def report(epoch: int, best: float, logs: dict[str, float]) -> bool:
         return line.epoch(fold.number, epoch, best, logs)
 
@@ -247,8 +256,8 @@ def _fit(line: _Line, fitter: Family | NetFitter, hp: HyperParameters, fold: Fol
 
 
 def _judge_and_save(fitted: Fitted, fold: Fold, trial_folder: Path, store: Store) -> float:
-    predictions = check_predictions(fitted.predict(fold.valid.rows), fold.task)
-    unlabelled = check_predictions(fitted.predict(store.unlabelled), fold.task)
+    predictions = check_predictions(fitted.predict(fold.valid.rows), fold)
+    unlabelled = check_predictions(fitted.predict(store.unlabelled), fold)
     folder = trial_folder / f"fold{fold.number}"
     folder.mkdir(parents=True, exist_ok=True)
     fitted.save(folder)

@@ -1,0 +1,59 @@
+"""Several targets by families that predict one: a model for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tunekit.data.schema import Encoded
+from tunekit.families.base import EpochReport, Family, Fitted, Fold, Predictions, save_facts
+from tunekit.space import HyperParameters
+
+KIND = "several"
+"""What `model.json` says of such models; each is in a folder of its own."""
+
+
+def target_folder(folder: Path, column: int) -> Path:
+    """Where the model of a target is."""
+    return folder / f"target{column}"
+
+
+@dataclass
+class FittedEach(Fitted):
+    """One model for each target; their predictions side by side.
+
+    Args:
+        models: by target.
+    """
+
+    models: Sequence[Fitted]
+
+    def predict(self, rows: Encoded) -> Predictions:
+        """See `Fitted.predict`."""
+        return np.concatenate([model.predict(rows) for model in self.models], axis=1)
+
+    def save(self, folder: Path) -> None:
+        """Write each model into its folder."""
+        save_facts(folder, KIND, "", {"targets": len(self.models)})
+        for column, model in enumerate(self.models):
+            target_folder(folder, column).mkdir(exist_ok=True)
+            model.save(target_folder(folder, column))
+
+
+class OneByOne:
+    """Fits a family to each target in turn, with the same hyperparameters.
+
+    Args:
+        family: predicts one target.
+    """
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+
+    def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedEach:
+        """See `Family.fit`."""
+        models = [self._family.fit(hp, fold.of_target(column), report) for column in range(len(fold.targets))]
+        return FittedEach(models)
