@@ -21,7 +21,7 @@ ROOMS: dict[str, set[str]] = {
     "space": {"errors"},
     "trial": {"errors", "space"},
     "objectives": {"errors", "trial"},
-    "metrics": {"errors"},
+    "metrics": {"errors", "bundle"},  # how a prediction becomes a decision
     "data": {"errors", "bundle"},  # its column conversions
     "families": GROUND,
     "drivers": GROUND,

@@ -104,6 +104,7 @@ def test_the_store_holds_no_test_target(stored) -> None:
         "array_names",
         "columns",
         "targets",
+        "class_weight",
         "text_columns",
     }
 

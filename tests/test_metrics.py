@@ -197,7 +197,7 @@ def test_metrics_that_do_not_fit_the_task_are_refused(name, task, told) -> None:
 def test_contradictions_are_refused() -> None:
     with pytest.raises(MetricError, match="direction='min'; expected 'minimize' or 'maximize'"):
         Metric("x", lambda y, p: 0.0, "min")
-    with pytest.raises(MetricError, match="needs='labels'; expected 'value', 'class' or 'probability'"):
+    with pytest.raises(MetricError, match="needs='labels'; expected 'value', 'class', 'rank' or 'probability'"):
         Metric("x", lambda y, p: 0.0, "minimize", "labels")
 
 

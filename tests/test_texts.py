@@ -175,7 +175,7 @@ def test_empty_texts_are_told_and_have_no_words() -> None:
         (lambda: Text(["a", "b"], [0, 1, 0]).load(), "the rows differ in number: {'text': 2, 'y': 3}"),
         (lambda: Text(["a", "b"]).load(), "y is None; expected a class or a number for each text"),
         (lambda: Text(["a"], [0], tokens="letters"), "tokens is 'letters'; expected one of words, characters"),
-        (lambda: Text(["a"], [0], groups=[1]), "Text has no 'groups'; expected weight, group or time"),
+        (lambda: Text(["a"], [0], groups=[1]), "Text has no 'groups'; expected one of class_weight, classes, group"),
         (lambda: Text(["a"], [0], table=pd.DataFrame({"y": [1]})).load(), "the table has a column named 'y'"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.tasks import middle_class
 from tunekit.errors import MetricError
 
 SHORT_NAMES = {
@@ -32,6 +33,9 @@ SHORT_NAMES = {
 }
 """Short name to scikit-learn's scorer. A "neg_" scorer is shown in its natural sign, and smaller is better."""
 
+AGREEMENT = "qwk"
+"""Name of the quadratic weighted kappa, for classes in an order."""
+
 _ONE_CLASS_UNDEFINED = ("roc_auc", "average_precision")
 
 
@@ -43,8 +47,9 @@ class Metric:
         name: how it is shown.
         function: `function(y_true, y_pred)`, with `sample_weight=` if rows are weighted, gives a float.
         direction: "minimize" or "maximize".
-        needs: what `y_pred` is: "value" (numbers), "class" (class positions) or "probability" (of the second class
-            for two classes, else one column per class).
+        needs: what `y_pred` is: "value" (numbers), "class" (class positions), "rank" (the same, the middle class by
+            the probabilities instead of the likeliest) or "probability" (of the second class for two classes, else one
+            column per class).
 
     >>> Metric("worst", lambda y, p: abs(y - p).max(), "minimize").score(np.array([1.0, 2.0]), np.array([[1.5], [2.0]]))
     0.5
@@ -58,8 +63,8 @@ class Metric:
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
             raise MetricError(f"direction={self.direction!r}; expected 'minimize' or 'maximize'")
-        if self.needs not in ("value", "class", "probability"):
-            raise MetricError(f"needs={self.needs!r}; expected 'value', 'class' or 'probability'")
+        if self.needs not in ("value", "class", "rank", "probability"):
+            raise MetricError(f"needs={self.needs!r}; expected 'value', 'class', 'rank' or 'probability'")
 
     def score(
         self,
@@ -106,7 +111,9 @@ class Metric:
 
     def _shaped(self, predictions: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         single = predictions.shape[1] == 1
-        if self.needs == "class":
+        if self.needs == "rank" and not single:
+            return middle_class(predictions).astype(float)
+        if self.needs in ("class", "rank"):
             return (predictions[:, 0] >= 0.5).astype(float) if single else predictions.argmax(axis=1).astype(float)
         if single:
             return predictions[:, 0]
@@ -138,6 +145,8 @@ def usual_metric(task: str, shares: Sequence[float]) -> tuple[str, str]:
     """
     if task == "regression":
         return "rmse", "the usual one for numbers: large errors count most (mae counts all alike)"
+    if task == "ordinal":
+        return "qwk", "classes in an order: agreement, an error counting by its squared distance"
     if task == "multiclass":
         return "logloss", "classes: good probabilities are rewarded (accuracy only counts hits)"
     if min(shares) < IMBALANCED:
@@ -243,17 +252,31 @@ def find_metric(metric: str | Metric | Callable[..., Any], task: str, outputs: i
     return _named(metric, task, outputs)
 
 
+def _agreement(outputs: int) -> Metric:
+    """Cohen's kappa with quadratic weights (Cohen 1968): 1 for all right, 0 for what chance would do."""
+    from sklearn.metrics import cohen_kappa_score
+
+    def function(target: Any, predictions: Any, **more: Any) -> float:
+        labels = np.arange(max(outputs, 2))
+        return float(cohen_kappa_score(target, predictions, labels=labels, weights="quadratic", **more))
+
+    return Metric(AGREEMENT, function, "maximize", "rank")
+
+
 def _named(name: str, task: str, outputs: int) -> Metric:
     from sklearn.metrics import get_scorer, get_scorer_names
 
+    if name == AGREEMENT and task in ("binary", "ordinal"):
+        return _agreement(outputs)
     scorer_name = SHORT_NAMES.get(name, name)
     if scorer_name not in get_scorer_names():
         raise MetricError(
-            f"metric {name!r} is unknown; expected one of {', '.join(sorted(SHORT_NAMES))}, a name of scikit-learn's "
-            "scorers, a tk.Metric, or a function of (y_true, y_pred)"
+            f"metric {name!r} is unknown; expected one of {', '.join(sorted([*SHORT_NAMES, AGREEMENT]))}, a name of "
+            "scikit-learn's scorers, a tk.Metric, or a function of (y_true, y_pred)"
         )
     scorer: Any = get_scorer(scorer_name)
     needs = _needs(scorer, task)
+    needs = "rank" if (task, needs) == ("ordinal", "class") else needs
     arguments = dict(scorer._kwargs)
     if needs == "probability" and outputs > 1:
         if scorer_name == "roc_auc":
@@ -292,5 +315,5 @@ def _check_task(name: str, scorer_name: str, task: str, needs: str, outputs: int
         fitting = "rmse, mae, r2" if task == "regression" else "roc_auc, average_precision, logloss, accuracy, f1_macro"
         raise MetricError(f"metric {name!r} does not fit a {task} task; expected one such as {fitting}")
     binary_only = scorer_name in ("f1", "precision", "recall", "jaccard", "average_precision", "neg_brier_score")
-    if task == "multiclass" and binary_only:
+    if task in ("multiclass", "ordinal") and binary_only:
         raise MetricError(f"metric {name!r} is for two classes, but the target has {outputs}; try f1_macro or logloss")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tunekit.bundle.columns import ARRAY, TEXTS, array_column, raw_columns, typed_column
 from tunekit.bundle.manifest import GRAPH, read_bundle
+from tunekit.bundle.tasks import MANY_CLASSES, decided, shares_of
 from tunekit.bundle.texts import Vocabulary
 from tunekit.errors import BundleError, DataError
 
@@ -39,7 +40,7 @@ class Bundle:
 
     Attributes:
         name: of the study.
-        task: "binary", "multiclass", "regression" or "several".
+        task: "binary", "multiclass", "ordinal", "regression" or "several".
         classes: the classes in order, empty for regression; of two, the second is the positive one.
         targets: name, task and classes of each of several targets; empty for a single one.
         columns: (name, kind) of each column that the models read.
@@ -91,7 +92,8 @@ class Bundle:
     def predict(self, rows: Any) -> Any:
         """Predict the value of each row, or its class.
 
-        A binary class is the second one from a probability of 0.5 on; of more, the most probable one.
+        A binary class is the second one from a probability of 0.5 on; of more, the most probable one. Of classes in an
+        order it is the middle one: neither those below nor those above have more than half of the probability.
 
         Args:
             rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
@@ -104,8 +106,8 @@ class Bundle:
         """
         raw = self._run(rows, "prediction")
         if self.targets:
-            return {name: _decided(part, task, classes) for name, task, classes, part in self._parts(raw)}
-        return _decided(raw, self.task, self.classes)
+            return {name: decided(part, task, classes) for name, task, classes, part in self._parts(raw)}
+        return decided(raw, self.task, self.classes)
 
     def predict_proba(self, rows: Any) -> Any:
         """Predict the probability of each class.
@@ -125,8 +127,8 @@ class Bundle:
             raise BundleError(f"the bundle {self.name!r} predicts a number, not classes; use predict(rows)")
         raw = self._run(rows, "prediction")
         if self.targets:
-            return {name: _shares(part, task) for name, task, _, part in self._parts(raw) if task != "regression"}
-        return _shares(raw, self.task)
+            return {name: shares_of(part, task) for name, task, _, part in self._parts(raw) if task != "regression"}
+        return shares_of(raw, self.task)
 
     def predict_members(self, rows: Any) -> npt.NDArray[np.float64]:
         """Predict with each member of the blend: where they disagree, the blend is less sure.
@@ -151,7 +153,7 @@ class Bundle:
         """Name, task, classes and columns of the prediction, of each of several targets."""
         start = 0
         for target in self.targets:
-            width = len(target["classes"]) if target["task"] == "multiclass" else 1
+            width = len(target["classes"]) if target["task"] in MANY_CLASSES else 1
             yield target["name"], target["task"], target["classes"], raw[:, start : start + width]
             start += width
 
@@ -237,28 +239,6 @@ def open_graph(graph: bytes, threads: int, name: str) -> Any:
             f"onnxruntime {onnxruntime.__version__} can't load {name}: {error}; expected onnxruntime 1.23 or later: "
             "pip install -U onnxruntime"
         ) from error
-
-
-def _decided(raw: npt.NDArray[np.float64], task: str, classes: list[Any]) -> npt.NDArray[Any]:
-    """Values, or classes."""
-    if task == "regression":
-        return np.asarray(raw[:, 0])
-    position = (raw[:, 0] >= 0.5).astype(np.int64) if task == "binary" else raw.argmax(axis=1)
-    return np.asarray(_labels(classes)[position])
-
-
-def _shares(raw: npt.NDArray[np.float64], task: str) -> npt.NDArray[np.float64]:
-    """The probability of each class."""
-    return np.concatenate([1.0 - raw, raw], axis=1) if task == "binary" else raw
-
-
-def _labels(classes: list[Any]) -> npt.NDArray[Any]:
-    """The classes as an array; of mixed types as objects, so that none becomes a text."""
-    if len({type(label) for label in classes}) == 1:
-        return np.array(classes)
-    labels = np.empty(len(classes), dtype=object)
-    labels[:] = classes
-    return labels
 
 
 def _absent(absent: list[str], present: list[str], most: int = 10) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.bundle.columns import ARRAY, ARRAY_TYPES, KINDS, TEXTS
+from tunekit.bundle.tasks import SEVERAL, TASKS
 from tunekit.errors import BundleError
 
 FORMAT = "tunekit-bundle"
@@ -19,10 +20,6 @@ VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 
-SEVERAL = "several"
-"""The task of a bundle that predicts several targets."""
-
-TASKS = ("binary", "multiclass", "regression", SEVERAL)
 _DIGEST = "sha256"
 
 
@@ -140,7 +137,7 @@ def _fault(manifest: dict[str, Any]) -> str | None:
             return f"describes its targets as {manifest.get('targets')!r}; expected a name, a task and classes of each"
         return _column_fault(manifest)
     classes = len(manifest["classes"])
-    fits = {"binary": classes == 2, "multiclass": classes > 2, "regression": classes == 0}[manifest["task"]]
+    fits = {"binary": classes == 2, "regression": classes == 0}.get(manifest["task"], classes > 2)
     if not fits or manifest["outputs"] != (classes if classes > 2 else 1):
         return f"says {classes} classes and {manifest['outputs']} outputs, which don't fit {manifest['task']!r}"
     return _column_fault(manifest)

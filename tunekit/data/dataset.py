@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.tasks import MANY_CLASSES, ORDINAL, SEVERAL
 from tunekit.data.schema import Schema
-from tunekit.data.targets import SEVERAL, Target, places
+from tunekit.data.targets import Target, places
 
-TASKS = ("binary", "multiclass", "regression", SEVERAL)
+BALANCED = "balanced"
+"""Class weights by which all classes together weigh the same."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Dataset:
         weight: float64 (n,) row weights, or None.
         notices: what loading decided on its own, in words.
         targets: what the columns of `target` are, if there are several.
+        ordered: whether the classes have an order.
+        class_weight: what rows of each class weigh in training, or "balanced"; None for all the same.
     """
 
     schema: Schema
@@ -43,25 +47,29 @@ class Dataset:
     weight: npt.NDArray[np.float64] | None = None
     notices: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
+    ordered: bool = False
+    class_weight: tuple[float, ...] | str | None = None
 
     def __len__(self) -> int:
         return len(self.target)
 
     @property
     def task(self) -> str:
-        """One of `TASKS`."""
+        """One of `tunekit.bundle.tasks.TASKS`."""
         if self.targets:
             return SEVERAL
         if not self.classes:
             return "regression"
-        return "binary" if len(self.classes) == 2 else "multiclass"
+        if len(self.classes) == 2:
+            return "binary"
+        return ORDINAL if self.ordered else "multiclass"
 
     @property
     def outputs(self) -> int:
         """Columns of a prediction: the value; the probability of the second class; one per class; or all targets'."""
         if self.targets:
             return sum(target.outputs for target in self.targets)
-        return len(self.classes) if self.task == "multiclass" else 1
+        return len(self.classes) if self.task in MANY_CLASSES else 1
 
     @property
     def shares(self) -> list[float]:
@@ -79,7 +87,7 @@ class Dataset:
     @property
     def digest(self) -> str:
         """SHA-256 of columns, target and ids: two data sets with the same digest give the same trials."""
-        digest = hashlib.sha256(repr((self.schema, self.classes, *self.targets)).encode())
+        digest = hashlib.sha256(repr((self.schema, self.classes, *self.targets, *self._more)).encode())
         arrays = [self.target, self.ids, *self.columns.values()]
         for array in [*arrays, *(extra for extra in (self.time, self.group, self.weight) if extra is not None)]:
             if array.dtype == object:
@@ -87,6 +95,18 @@ class Dataset:
             else:
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    @property
+    def _more(self) -> tuple[Any, ...]:
+        """What few data sets have; those that don't keep their digest."""
+        return tuple(one for one in (self.ordered, self.class_weight) if one)
+
+    def weights_of_classes(self, rows: npt.NDArray[np.int64]) -> list[float] | None:
+        """What rows of each class weigh in training; balanced ones are those of the given rows."""
+        if self.class_weight != BALANCED:
+            return None if self.class_weight is None else [float(one) for one in self.class_weight]
+        counts = np.bincount(self.target[rows].astype(int), minlength=len(self.classes))
+        return [float(len(rows) / (len(counts) * count)) for count in counts]
 
     def raw_rows(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """The typed columns of the given row positions."""

@@ -13,7 +13,7 @@ import pandas as pd
 from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.data.dataset import Dataset
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import Table, row_weights, typed_targets
+from tunekit.data.table import Table, in_order, row_weights, typed_targets, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
@@ -44,6 +44,8 @@ class Arrays:
         weight: n non-negative row weights.
         group: n values: rows of one group never stand on both sides of a split.
         classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        ordered: whether they have an order; see `Table`.
+        class_weight: what rows of each class weigh in training; see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
 
     Raises:
@@ -66,6 +68,8 @@ class Arrays:
         weight: Any = None,
         group: Any = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
+        ordered: bool = False,
+        class_weight: Mapping[Any, float] | str | None = None,
         kind: str | None = None,
     ) -> None:
         if kind not in (None, "category", "number"):
@@ -77,6 +81,8 @@ class Arrays:
         self.weight = weight
         self.group = group
         self.classes = tuple(classes or ())
+        self.ordered = ordered
+        self.class_weight = class_weight
 
     def load(self) -> Dataset:
         """Check and type the rows."""
@@ -111,6 +117,8 @@ class Arrays:
             weight=None if self.weight is None else row_weights(self.weight, "weight"),
             notices=() if others is None else others.notices,
             targets=targets,
+            ordered=in_order(classes, self.ordered),
+            class_weight=weights_by_class(self.class_weight, classes),
         )
 
     def _beside(self, arrays: Mapping[str, Any], y: Any) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tunekit.bundle.columns import KINDS, TEXTS, category_text, is_missing, typed_column
-from tunekit.data.dataset import Dataset
+from tunekit.data.dataset import BALANCED, Dataset
 from tunekit.data.reading import read_frame
 from tunekit.data.schema import Column, Schema
 from tunekit.data.targets import Target
@@ -46,6 +47,9 @@ class Table:
             (a text, read letter by letter) or "drop". For the target, "category" asks for classification and
             "number" for regression.
         classes: the classes in order; of two, the second is the positive one. Default: sorted. Not for several targets.
+        ordered: whether the classes have an order, such as grades: a wrong one is the worse the farther it is off.
+        class_weight: what rows of each class weigh in training, by class; or "balanced", so that all classes weigh the
+            same together. Rows that judge are not weighed by it.
 
     Raises:
         DataError: on `load`, where the table can't be used.
@@ -67,6 +71,8 @@ class Table:
         id: str | None = None,
         kinds: Mapping[str, str] | None = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
+        ordered: bool = False,
+        class_weight: Mapping[Any, float] | str | None = None,
     ) -> None:
         self.source = source
         self.target = target if isinstance(target, str) else list(target)
@@ -77,6 +83,8 @@ class Table:
         self.id = id
         self.kinds = dict(kinds or {})
         self.classes = tuple(classes or ())
+        self.ordered = ordered
+        self.class_weight = class_weight
 
     def load(self) -> Dataset:
         """Read, check and type the rows."""
@@ -97,6 +105,8 @@ class Table:
             weight=self._weights(frame),
             notices=tuple(notices),
             targets=targets,
+            ordered=in_order(classes, self.ordered),
+            class_weight=weights_by_class(self.class_weight, classes),
         )
 
     def _frame(self) -> pd.DataFrame:
@@ -205,6 +215,36 @@ def row_weights(values: Any, name: str) -> npt.NDArray[np.float64]:
     if np.isnan(weight).any() or (weight < 0).any() or not weight.sum() > 0:
         raise DataError(f"{name} must hold non-negative numbers, none missing, not all zero")
     return weight
+
+
+def in_order(classes: tuple[Any, ...], ordered: bool) -> bool:
+    """Whether classes have an order.
+
+    Raises:
+        DataError: there are no classes that could.
+    """
+    if ordered and not classes:
+        raise DataError("ordered=True, but the target has no classes; expected a single target with classes")
+    return ordered
+
+
+def weights_by_class(
+    given: Mapping[Any, float] | str | None, classes: tuple[Any, ...]
+) -> tuple[float, ...] | str | None:
+    """Class weights in the order of the classes, or "balanced".
+
+    Raises:
+        DataError: they don't fit the classes.
+    """
+    if given is None or (given == BALANCED and classes):
+        return given if given is None else BALANCED
+    weights = dict(given) if isinstance(given, Mapping) else {}
+    if not classes or set(weights) != set(classes) or not all(0 < weight < math.inf for weight in weights.values()):
+        raise DataError(
+            f"class_weight={given!r}, and the classes are {list(classes)}; expected 'balanced', or a positive number "
+            "for each class"
+        )
+    return tuple(float(weights[one]) for one in classes)
 
 
 def typed_targets(

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-SEVERAL = "several"
-"""The task of data with several targets."""
+from tunekit.bundle.tasks import MANY_CLASSES
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Target:
 
     Args:
         name: of the target.
-        task: "binary", "multiclass" or "regression".
+        task: "binary", "multiclass", "ordinal" or "regression".
         classes: in order, empty for regression; of two, the second is the positive one.
     """
 
@@ -31,7 +30,7 @@ class Target:
     @property
     def outputs(self) -> int:
         """Columns of its prediction: the value; the probability of the second class; or one per class."""
-        return len(self.classes) if self.task == "multiclass" else 1
+        return len(self.classes) if self.task in MANY_CLASSES else 1
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -16,6 +16,12 @@ from tunekit.errors import DataError
 TARGET = "y"
 """Name of the target."""
 
+BESIDE = {"weight", "group", "time"}
+"""Options with a value for each row."""
+
+OPTIONS = {"classes", "ordered", "class_weight"}
+"""Options that are those of `Table`."""
+
 Texts = Sequence[str | None] | Mapping[str, Sequence[str | None]]
 
 
@@ -30,7 +36,7 @@ class Text:
         y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
         tokens: "words", or "characters" to read letter by letter.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
-        more: `weight=`, `group=` and `time=`, n values each; `classes=`, see `Table`.
+        more: `weight=`, `group=` and `time=`, n values each; `classes=`, `ordered=` and `class_weight=`, see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out.
 
     Raises:
@@ -50,21 +56,20 @@ class Text:
         *,
         tokens: str = "words",
         table: pd.DataFrame | None = None,
-        classes: Sequence[Any] | None = None,
         kind: str | None = None,
         **more: Any,
     ) -> None:
         kinds = {name: column for column, name in TEXTS.items()}
         if tokens not in kinds:
             raise DataError(f"tokens is {tokens!r}; expected one of {', '.join(kinds)}")
-        if unknown := sorted(set(more) - {"weight", "group", "time"}):
-            raise DataError(f"Text has no {unknown[0]!r}; expected weight, group or time")
+        if unknown := sorted(set(more) - BESIDE - OPTIONS):
+            raise DataError(f"Text has no {unknown[0]!r}; expected one of {', '.join(sorted(BESIDE | OPTIONS))}")
         self.x = x
         self.y = y
         self.table = table
         self._column_kind = kinds[tokens]
-        self._beside = {name: values for name, values in more.items() if values is not None}
-        self._classes = tuple(classes or ())
+        self._beside = {name: values for name, values in more.items() if name in BESIDE and values is not None}
+        self._options = {name: value for name, value in more.items() if name in OPTIONS}
         self._kind = kind
 
     def load(self) -> Dataset:
@@ -88,8 +93,8 @@ class Text:
             frame = pd.concat([self.table.reset_index(drop=True), frame], axis=1)
         kinds = dict.fromkeys(texts, self._column_kind)
         kinds |= {} if self._kind is None else dict.fromkeys(targets, self._kind)
-        roles = {name: name for name in self._beside}
-        return Table(frame, target=list(targets), kinds=kinds, classes=self._classes, **roles).load()
+        roles: dict[str, Any] = {name: name for name in self._beside}
+        return Table(frame, target=list(targets), kinds=kinds, **self._options, **roles).load()
 
 
 def _check(texts: Sequence[Any], name: str) -> None:

@@ -140,7 +140,7 @@ def _refuse(
         return
     member, row = np.unravel_index(int(differences.argmax()), differences.shape)
     column = int(np.argmax(np.abs(received[member, row] - plan.check_predictions[member, row]) / _units(plan)))
-    which = f", class {plan.classes[column]!r}" if plan.task == "multiclass" else ""
+    which = f", class {plan.classes[column]!r}" if plan.outputs == len(plan.classes) else ""
     wrong = int((differences.max(axis=1) > tolerance).sum())
     raise ExportError(
         f"the written graph doesn't predict what Python predicts, and no bundle is kept: member "

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.bundle.manifest import TASKS
+from tunekit.bundle.tasks import MANY_CLASSES, SEVERAL, TASKS
 from tunekit.data.schema import Schema
-from tunekit.data.targets import SEVERAL, Target
+from tunekit.data.targets import Target
 from tunekit.errors import ExportError
 
 
@@ -42,7 +42,7 @@ class BlendPlan:
 
     Args:
         name: of the study.
-        task: "binary", "multiclass", "regression" or "several".
+        task: "binary", "multiclass", "ordinal", "regression" or "several".
         outputs: columns of a prediction: 1, or the number of classes for multiclass.
         classes: in order, empty for regression.
         schema: of the columns that the models read, with the levels of each category.
@@ -70,8 +70,9 @@ class BlendPlan:
 
     def __post_init__(self) -> None:
         several = sum(target.outputs for target in self.targets)
-        classes = {"binary": 2, "multiclass": self.outputs, "regression": 0, SEVERAL: 0}.get(self.task)
-        outputs = {"multiclass": self.outputs, SEVERAL: several}.get(self.task, 1)
+        many = dict.fromkeys(MANY_CLASSES, self.outputs)
+        classes = {"binary": 2, "regression": 0, SEVERAL: 0, **many}.get(self.task)
+        outputs = {SEVERAL: several, **many}.get(self.task, 1)
         if classes is None or classes != len(self.classes) or outputs != self.outputs:
             raise ExportError(
                 f"a blend for task {self.task!r} came with {self.outputs} output(s) and {len(self.classes)} class(es); "

@@ -33,11 +33,24 @@ EpochReport = Callable[[int, float, dict[str, float]], bool]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one side of a fold: features, target ((n,), or (n, targets) for several) and weights."""
+    """Rows of one side of a fold.
+
+    Args:
+        rows: features.
+        target: (n,), or (n, targets) for several.
+        weight: (n,) what rows weigh in training, that of their class included; None for all the same.
+        by_class: (n,) what their class contributes to that; None for nothing.
+    """
 
     rows: Encoded
     target: npt.NDArray[np.float64]
     weight: npt.NDArray[np.float64] | None = None
+    by_class: npt.NDArray[np.float64] | None = None
+
+    @property
+    def counts(self) -> npt.NDArray[np.float64] | None:
+        """(n,) how often each row counts, whatever its class; None for once."""
+        return self.weight if self.by_class is None or self.weight is None else self.weight / self.by_class
 
     def __len__(self) -> int:
         return len(self.target)
@@ -49,7 +62,7 @@ class Fold:
 
     Args:
         number: position among the folds, from 0.
-        task: "binary", "multiclass", "regression" or "several".
+        task: "binary", "multiclass", "ordinal", "regression" or "several".
         outputs: columns of a prediction: 1, or the number of classes for multiclass; of several targets, all theirs.
         cardinalities: codes per category column.
         metric: what trials are judged by.
@@ -238,4 +251,4 @@ def link(raw: npt.NDArray[Any], name: str) -> Predictions:
 
 def link_for(task: str) -> str:
     """The link that turns raw outputs into predictions for a task."""
-    return {"binary": "sigmoid", "multiclass": "softmax", "regression": "identity"}[task]
+    return {"binary": "sigmoid", "regression": "identity"}.get(task, "softmax")

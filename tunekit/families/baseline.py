@@ -24,7 +24,7 @@ class Baseline(Family):
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
         """See `Family.fit`."""
         del report
-        target, weight = fold.train.target, fold.train.weight
+        target, weight = fold.train.target, fold.train.counts
         if fold.task == "regression":
             choices = ["mean", "median"] + (["last"] if fold.last is not None else [])
             strategy = hp.Choice("strategy", choices)

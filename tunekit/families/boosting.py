@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.tasks import ORDINAL
 from tunekit.data.preparation import BAG
 from tunekit.data.terms import Bag
 from tunekit.families.bags import with_bag
@@ -91,6 +92,7 @@ class XGBoost(Family):
             "multiclass": {"objective": "multi:softprob", "num_class": fold.outputs},
             "regression": {"objective": "reg:squarederror"},
         }
+        objectives[ORDINAL] = objectives["multiclass"]
         return {
             **objectives[fold.task],
             "tree_method": "hist",

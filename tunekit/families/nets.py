@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunekit.bundle.tasks import ORDINAL
 from tunekit.bundle.texts import PADDING
 from tunekit.data.preparation import Preparation
 from tunekit.data.targets import Target, places
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LOSSES = {
     "binary": "binary_crossentropy",
     "multiclass": "sparse_categorical_crossentropy",
+    "ordinal": "sparse_categorical_crossentropy",
     "regression": "mean_squared_error",
 }
 
@@ -53,7 +55,7 @@ class NetData:
     """The shape of the data, for a factory `build(hp, data)`: no rows.
 
     Args:
-        task: "binary", "multiclass", "regression" or "several".
+        task: "binary", "multiclass", "ordinal", "regression" or "several".
         outputs: units of the head: 1, or the number of classes for multiclass; of several targets, all theirs.
         numbers: width of the input "numbers": scaled numbers, then gap indicators.
         cardinalities: codes per column of the input "codes".
@@ -209,18 +211,28 @@ class NetData:
     def keras_head(self, x: keras.KerasTensor) -> Any:
         """The head that fits the task: one linear unit, one sigmoid unit, or a softmax over the classes.
 
-        Of several targets, a dict with the head of each by its name, as `keras.Model` takes it for its outputs.
+        Of classes in an order, one unit that thresholds cut into classes: see `tunekit.families.ordered`. Of several
+        targets, a dict with the head of each by its name, as `keras.Model` takes it for its outputs.
         """
         import keras
 
-        if self.targets:
-            return self.keras_activation(keras.layers.Dense(self.outputs, name="heads")(x))
+        if self.targets or self.task == ORDINAL:
+            return self.keras_activation(keras.layers.Dense(self.units, name="heads")(x))
         return keras.layers.Dense(self.outputs, activation=ACTIVATIONS[self.task], name="head")(x)
 
+    @property
+    def units(self) -> int:
+        """Raw outputs that a head makes its predictions of."""
+        return 1 if self.task == ORDINAL else self.outputs
+
     def keras_activation(self, raw: keras.KerasTensor) -> Any:
-        """What a head makes of its raw outputs, (batch, outputs); of several targets, a dict by their names."""
+        """What a head makes of its raw outputs, (batch, units); of several targets, a dict by their names."""
         import keras
 
+        if self.task == ORDINAL:
+            from tunekit.families.ordered import Ordered
+
+            return Ordered(self.outputs, name="head")(raw)
         if not self.targets:
             return keras.layers.Activation(ACTIVATIONS[self.task], name="head")(raw)
         return {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.tasks import MANY_CLASSES
 from tunekit.errors import ExportError
 from tunekit.families.base import Predictions, link
 
@@ -194,7 +195,7 @@ def from_forest(estimator: Any, task: str) -> TreeArrays:
             "expected one target, and two classes for a binary task"
         )
     columns = slice(1, 2) if task == "binary" else slice(None)
-    width = classes if task == "multiclass" else 1
+    width = classes if task in MANY_CLASSES else 1
     parts = [_forest_tree(tree, columns) for tree in trees]
     targets = np.zeros(len(trees), dtype=np.int64)
     return _assembled(

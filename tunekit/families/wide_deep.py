@@ -34,9 +34,9 @@ class WideDeep(NetFamily):
         inputs, x = data.keras_inputs(embedding=hp.Int("embedding", 2, 16, sampling="log", default=8))
         named = {tensor.name: tensor for tensor in inputs}
         penalty = keras.regularizers.L2(hp.Float("wide_l2", 1e-7, 1e-3, sampling="log", default=1e-5))
-        parts = [keras.layers.Dense(data.outputs, name="deep")(dense_blocks(hp, x))]
+        parts = [keras.layers.Dense(data.units, name="deep")(dense_blocks(hp, x))]
         if "numbers" in named:
-            wide = keras.layers.Dense(data.outputs, use_bias=False, kernel_regularizer=penalty, name="wide_numbers")
+            wide = keras.layers.Dense(data.units, use_bias=False, kernel_regularizer=penalty, name="wide_numbers")
             parts.append(wide(named["numbers"]))
         if "codes" in named:
             columns = hp.Int("crossed_columns", 0, 10, step=2, default=6)
@@ -48,7 +48,7 @@ class WideDeep(NetFamily):
 
 
 def wide_part(codes: keras.KerasTensor, data: NetData, columns: int, penalty: object) -> keras.KerasTensor:
-    """Sum of one weight per category and one per crossed pair of categories: shape (batch, outputs)."""
+    """Sum of one weight per category and one per crossed pair of categories: shape (batch, units)."""
     import keras
 
     sizes = np.array(data.cardinalities)
@@ -65,7 +65,7 @@ def wide_part(codes: keras.KerasTensor, data: NetData, columns: int, penalty: ob
         positions = keras.layers.Concatenate()([positions, hashed])
     table = keras.layers.Embedding(
         int(starts[-1]),
-        data.outputs,
+        data.units,
         embeddings_initializer="zeros",
         embeddings_regularizer=penalty,
         name="wide_categories",

@@ -82,6 +82,7 @@ class Prepared:
                 "array_names": [column.name for column in self.schema.arrays],
                 "text_columns": [asdict(column) for column in self.schema.text_columns],
                 "targets": [target.plain for target in data.targets],
+                "class_weight": data.weights_of_classes(development),
             },
             rows=encoded.take(development),
             target=data.target[development],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.tasks import MANY_CLASSES
 from tunekit.data.preparation import ALONE, Preparation
 from tunekit.data.schema import Encoded
 from tunekit.data.targets import Target, places
@@ -101,7 +102,7 @@ class SeveralNet(FittedNet):
         for column, target, outputs in places(self.targets):
             values = part.target[:, column]
             scaled = ((values[:, None] - self.center[outputs]) / self.scale[outputs]).astype(np.float32)
-            made[target.name] = values.astype(np.int32) if target.task == "multiclass" else scaled
+            made[target.name] = values.astype(np.int32) if target.task in MANY_CLASSES else scaled
         return made
 
     def finish(self, raw: Any) -> Predictions:

@@ -27,7 +27,7 @@ import resource
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -177,7 +177,7 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         outputs=facts["outputs"],
         cardinalities=tuple(facts["cardinalities"]),
         metric=metric,
-        train=part(train),
+        train=_class_weighted(part(train), facts["class_weight"]),
         valid=part(valid),
         seed=seed,
         threads=threads,
@@ -189,6 +189,14 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         words=store.words,
         targets=tuple(Target.of(plain) for plain in facts["targets"]),
     )
+
+
+def _class_weighted(part: Part, weights: list[float] | None) -> Part:
+    """Rows that weigh what their class does; those that judge don't."""
+    if weights is None:
+        return part
+    by_class = np.array(weights)[part.target.astype(int)]
+    return replace(part, weight=by_class if part.weight is None else by_class * part.weight, by_class=by_class)
 
 
 _memos: dict[tuple[Path, int], dict[str, Any]] = {}
