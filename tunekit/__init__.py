@@ -22,6 +22,7 @@ _HOMES = {
     "Holdout": "tunekit.data",
     "HyperParameters": "tunekit.space",
     "Images": "tunekit.data",
+    "Joint": "tunekit.families",
     "KFold": "tunekit.data",
     "Keras": "tunekit.families",
     "Limits": "tunekit.executors",

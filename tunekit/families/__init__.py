@@ -6,6 +6,7 @@ from tunekit.families.boosting import XGBoost
 from tunekit.families.convnet import ConvNet
 from tunekit.families.factory import Keras
 from tunekit.families.forest import Forest
+from tunekit.families.joint import Joint
 from tunekit.families.linear import Linear
 from tunekit.families.mlp import MLP
 from tunekit.families.nets import NetData, NetFamily
@@ -20,6 +21,7 @@ __all__ = [
     "Fitted",
     "Fold",
     "Forest",
+    "Joint",
     "Keras",
     "Linear",
     "NetData",
