@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '
 BIN = .venv/bin
 EXTRAS = .[studies,ray,postgres,artifacts,dev]
 BUDGET ?= 4m
+TRIALS ?= 6
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test test-slow test-all format demo clean
+.PHONY: help install lint test test-slow test-all format demo studies gallery clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -56,6 +57,12 @@ demo: install  ## search on Ames housing, export the blend, predict with it (BUD
 	@echo "  $(BIN)/tunekit show studies/ames.py    the trials, and who is in the blend"
 	@echo "  $(BIN)/tunekit ui                      every trial and its curves in MLflow"
 	@echo "  studies/ames.py                          the study: edit it, and search again"
+
+studies: install  ## run every study with a few trials, and export its blend (TRIALS=6)
+	$(BIN)/python benchmarks/gallery.py --trials $(TRIALS)
+
+gallery: install  ## run every study with its own budget, and write the README's table
+	$(BIN)/python benchmarks/gallery.py --readme README.md
 
 clean:  ## remove what can be made again; .venv and mlruns stay
 	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
