@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Arrays": "tunekit.data",
     "Baseline": "tunekit.families",
+    "Batches": "tunekit.data",
     "Bundle": "tunekit.bundle",
     "ConvNet": "tunekit.families",
     "Forest": "tunekit.families",
@@ -36,6 +37,7 @@ _HOMES = {
     "Table": "tunekit.data",
     "Text": "tunekit.data",
     "TextNet": "tunekit.families",
+    "TimeHoldout": "tunekit.data",
     "TimeSplit": "tunekit.data",
     "WideDeep": "tunekit.families",
     "XGBoost": "tunekit.families",

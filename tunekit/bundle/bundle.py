@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from tunekit.errors import BundleError, DataError
 
 BATCH = 1_000
 """Rows that the graph sees at once. Larger batches are no faster and need more memory."""
+
+BATCH_VALUES = 4 * 2**20
+"""Values of arrays that the graph sees at once."""
 
 _TYPES = {
     "number": "tensor(double)",
@@ -161,14 +165,21 @@ class Bundle:
         typed, count = self._typed(rows)
         name = self.manifest["graph"][output]
         batches = []
-        for start in range(0, count, BATCH):
-            batch = {column: values[start : start + BATCH] for column, values in typed.items()}
+        step = self._at_once
+        for start in range(0, count, step):
+            batch = {column: values[start : start + step] for column, values in typed.items()}
             batch |= {column: known.numbers(batch[column]) for column, known in self._vocabularies.items()}
             batches.append(self._batch(name, batch))
         if not batches:
             outputs: int = self.manifest["outputs"]
             return np.empty((0, outputs) if output == "prediction" else (0, len(self.manifest["members"]), outputs))
         return np.asarray(batches[0] if len(batches) == 1 else np.concatenate(batches))
+
+    @property
+    def _at_once(self) -> int:
+        """Rows that the graph sees at once: `BATCH`, or fewer where arrays are large."""
+        values = sum(math.prod(shape) for shape, _ in self._arrays.values())
+        return max(1, min(BATCH, int(BATCH_VALUES // max(values, 1))))
 
     def _batch(self, output: str, columns: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         try:

@@ -1,5 +1,6 @@
 """Rows: read, typed, split, encoded and prepared."""
 
+from tunekit.data.batches import Batches
 from tunekit.data.dataset import Dataset
 from tunekit.data.images import Arrays, Images
 from tunekit.data.preparation import Preparation
@@ -12,6 +13,7 @@ from tunekit.data.split import (
     KFold,
     Split,
     StratifiedKFold,
+    TimeHoldout,
     TimeSplit,
     default_split,
 )
@@ -21,6 +23,7 @@ from tunekit.data.text import Text
 __all__ = [
     "GAPS",
     "Arrays",
+    "Batches",
     "Column",
     "Dataset",
     "Encoded",
@@ -35,6 +38,7 @@ __all__ = [
     "StratifiedKFold",
     "Table",
     "Text",
+    "TimeHoldout",
     "TimeSplit",
     "default_split",
     "infer_kind",

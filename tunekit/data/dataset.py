@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.columns import ARRAY
 from tunekit.bundle.tasks import MANY_CLASSES, ORDINAL, SEVERAL
+from tunekit.data.lazy import rows_at_once
 from tunekit.data.schema import Schema
 from tunekit.data.targets import Target, places
 
@@ -23,7 +26,8 @@ class Dataset:
 
     Args:
         schema: the columns that models read; categories have no levels yet.
-        columns: typed arrays (n,) by column name, as `tunekit.bundle.columns.typed_column` makes them.
+        columns: typed arrays (n,) by column name, as `tunekit.bundle.columns.typed_column` makes them; array columns
+            (n, *shape) may be `LazyRows`.
         target: float64 (n,): the value, or the position of the class in `classes`; of several targets (n, targets).
         classes: the classes in order, empty for regression and for several targets. Of two, the second is the positive
             one.
@@ -38,7 +42,7 @@ class Dataset:
     """
 
     schema: Schema
-    columns: dict[str, npt.NDArray[Any]]
+    columns: dict[str, Any]
     target: npt.NDArray[np.float64]
     classes: tuple[Any, ...]
     ids: npt.NDArray[Any]
@@ -84,7 +88,7 @@ class Dataset:
         columns = [target.constant(self.target[rows, place]) for place, target, _ in places(self.targets)]
         return np.concatenate(columns)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of columns, target and ids: two data sets with the same digest give the same trials."""
         digest = hashlib.sha256(repr((self.schema, self.classes, *self.targets, *self._more)).encode())
@@ -92,8 +96,10 @@ class Dataset:
         for array in [*arrays, *(extra for extra in (self.time, self.group, self.weight) if extra is not None)]:
             if array.dtype == object:
                 digest.update("\x1f".join(map(str, array)).encode())
-            else:
-                digest.update(np.ascontiguousarray(array).tobytes())
+                continue
+            step = rows_at_once(array)
+            for start in range(0, len(array), step):
+                digest.update(np.ascontiguousarray(array[start : start + step]).data)
         return digest.hexdigest()
 
     @property
@@ -108,6 +114,12 @@ class Dataset:
         counts = np.bincount(self.target[rows].astype(int), minlength=len(self.classes))
         return [float(len(rows) / (len(counts) * count)) for count in counts]
 
-    def raw_rows(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-        """The typed columns of the given row positions."""
-        return {name: column[rows] for name, column in self.columns.items()}
+    def raw_rows(self, rows: npt.NDArray[np.int64], *, arrays: bool = True) -> dict[str, npt.NDArray[Any]]:
+        """The typed columns of the given row positions.
+
+        Args:
+            rows: positions.
+            arrays: whether array columns are among them.
+        """
+        kinds = {column.name: column.kind for column in self.schema.columns}
+        return {name: column[rows] for name, column in self.columns.items() if arrays or kinds.get(name) != ARRAY}

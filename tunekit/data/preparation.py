@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from tunekit.data.lazy import LazyRows, rows_at_once, side_by_side
 from tunekit.data.schema import MISSING, Encoded
 from tunekit.data.terms import Bag, Terms, TextColumn
 
@@ -34,9 +35,6 @@ LAYOUTS = ("columns", "flat", "ordinal", "native")
 
 ALONE = "array "
 """Begins the layout of one array or text column alone; its name follows."""
-
-CHUNK = 1024
-"""Rows of an array column that are looked at together, so that memory holds no second copy of it."""
 
 BAG = "+"
 """Stands between a layout and the bag of words that is added to it."""
@@ -68,21 +66,24 @@ class ArrayScale:
     factor: npt.NDArray[np.float32]
 
     @classmethod
-    def fit(cls, name: str, cells: npt.NDArray[Any]) -> ArrayScale:
-        """Learn from the cells of training rows, (n, *shape)."""
+    def fit(cls, name: str, cells: Any) -> ArrayScale:
+        """Learn from the cells of training rows, (n, *shape), some at a time: memory holds no second copy of them."""
         channels = cells.shape[-1]
         total, squares, count = np.zeros(channels), np.zeros(channels), cells.size // max(channels, 1)
-        for start in range(0, len(cells), CHUNK):
-            total += cells[start : start + CHUNK].reshape(-1, channels).sum(axis=0, dtype=np.float64)
+        step = rows_at_once(cells)
+        for start in range(0, len(cells), step):
+            total += cells[start : start + step].reshape(-1, channels).sum(axis=0, dtype=np.float64)
         center = total / max(count, 1)
-        for start in range(0, len(cells), CHUNK):
-            squares += ((cells[start : start + CHUNK].reshape(-1, channels) - center) ** 2).sum(axis=0)
+        for start in range(0, len(cells), step):
+            squares += ((cells[start : start + step].reshape(-1, channels) - center) ** 2).sum(axis=0)
         spread = np.sqrt(squares / max(count, 1))
         factor = np.divide(1.0, spread, out=np.zeros(channels), where=spread > 0)
         return cls(name, cells.shape[1:], center.astype(np.float32), factor.astype(np.float32))
 
-    def apply(self, cells: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Scale cells, (n, *shape)."""
+    def apply(self, cells: Any) -> Any:
+        """Scale cells, (n, *shape); lazy ones when they are asked for."""
+        if isinstance(cells, LazyRows):
+            return cells.mapped(self.apply, np.float32)
         return (np.asarray(cells, dtype=np.float32) - self.center) * self.factor
 
 
@@ -149,8 +150,11 @@ class Preparation:
             texts=tuple(Terms.fit(column, cells) for column, cells in zip(text_columns, rows.texts, strict=True)),
         )
 
-    def apply(self, rows: Encoded, layout: str) -> dict[str, npt.NDArray[Any]]:
-        """The rows in a layout, as named arrays; all layouts but "columns" have one array, named "features"."""
+    def apply(self, rows: Encoded, layout: str) -> dict[str, Any]:
+        """The rows in a layout, as named arrays; all layouts but "columns" have one array, named "features".
+
+        What is made of lazy rows is lazy.
+        """
         layout, _, bag = layout.partition(BAG)
         if bag:
             return {"features": self._with_bag(self.apply(rows, layout)["features"], rows, Bag.parse(bag))}
@@ -234,8 +238,10 @@ def _plain_fields() -> list[str]:
     return [field.name for field in fields(Preparation) if field.name not in ("arrays", "texts")]
 
 
-def _joined(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+def _joined(parts: list[Any]) -> Any:
     """Values side by side, one row each, float32."""
+    if any(isinstance(part, LazyRows) for part in parts):
+        return side_by_side(parts, np.float32)
     flat = [np.asarray(part, dtype=np.float32).reshape(len(part), math.prod(part.shape[1:])) for part in parts]
     return np.concatenate(flat, axis=1)
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from tunekit.bundle.columns import ARRAY, TEXTS, array_column, raw_columns, typed_column
 from tunekit.bundle.texts import Vocabulary
+from tunekit.data.lazy import LazyRows
 from tunekit.data.terms import LONGEST_TERM, TextColumn, learn_words
 from tunekit.errors import DataError
 
@@ -72,42 +73,56 @@ class Encoded:
     Args:
         numbers: float64 (n, D), NaN for missing.
         codes: int32 (n, C).
-        arrays: each (n, *shape).
+        arrays: each (n, *shape); they may be lazy: see `LazyRows`.
         texts: each int32 (n, length), as `tunekit.bundle.texts.Vocabulary` makes them.
     """
 
     numbers: npt.NDArray[np.float64]
     codes: npt.NDArray[np.int32]
-    arrays: tuple[npt.NDArray[Any], ...] = ()
+    arrays: tuple[Any, ...] = ()
     texts: tuple[npt.NDArray[np.int32], ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
-    def all(self) -> tuple[npt.NDArray[Any], ...]:
+    def all(self) -> tuple[Any, ...]:
         """Numbers, codes, each array column and each text column."""
         return self.numbers, self.codes, *self.arrays, *self.texts
 
     @classmethod
-    def of(cls, parts: Sequence[npt.NDArray[Any]], arrays: int) -> Encoded:
+    def of(cls, parts: Sequence[Any], arrays: int) -> Encoded:
         """The inverse of `all`, given how many array columns there are."""
         return cls(parts[0], parts[1], tuple(parts[2 : 2 + arrays]), tuple(parts[2 + arrays :]))
 
     @property
+    def lazy(self) -> bool:
+        """Whether some of it is read only when it is asked for."""
+        return any(isinstance(array, LazyRows) for array in self.arrays)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of all rows."""
-        return sum(array.nbytes for array in self.all)
+        """Bytes of all rows, but for what is lazy."""
+        return sum(array.nbytes for array in self.all if not isinstance(array, LazyRows))
 
     def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
-        """The same columns for the given row positions."""
-        return Encoded.of([np.asarray(array[rows]) for array in self.all], len(self.arrays))
+        """The same columns for the given row positions; what is lazy stays so."""
+        taken = [array.take(rows) if isinstance(array, LazyRows) else np.asarray(array[rows]) for array in self.all]
+        return Encoded.of(taken, len(self.arrays))
+
+    def read(self) -> Encoded:
+        """The same rows, with nothing lazy."""
+        return replace(self, arrays=tuple(np.asarray(array) for array in self.arrays))
 
     @classmethod
     def joined(cls, *parts: Encoded) -> Encoded:
         """The rows of several, one after the other."""
         columns = zip(*(part.all for part in parts), strict=True)
-        return cls.of([np.concatenate(same) for same in columns], len(parts[0].arrays))
+        return cls.of([_joined(same) for same in columns], len(parts[0].arrays))
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return LazyRows.joined(parts) if any(isinstance(part, LazyRows) for part in parts) else np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,11 @@ class Schema:
 
     def with_levels(self, typed: Mapping[str, npt.NDArray[Any]]) -> Schema:
         """The same columns; a category has the sorted texts that these rows hold as its levels, a text its words."""
-        return Schema(tuple(_with_levels(column, typed[column.name]) for column in self.columns))
+        return Schema(
+            tuple(
+                column if column.kind == ARRAY else _with_levels(column, typed[column.name]) for column in self.columns
+            )
+        )
 
     def typed(self, rows: Any) -> dict[str, npt.NDArray[Any]]:
         """Typed arrays of the schema's columns; other columns are ignored.

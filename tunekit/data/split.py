@@ -22,6 +22,9 @@ from tunekit.errors import DataError
 
 Rows = npt.NDArray[np.int64]
 
+LARGE = 50_000
+"""With more rows than this, one validation part tells as much as several."""
+
 
 @dataclass(frozen=True)
 class Folds:
@@ -177,13 +180,28 @@ class TimeSplit(KFold):
             yield np.concatenate(parts[:part]), parts[part]
 
 
+class TimeHoldout(Holdout):
+    """One validation part, later than all rows that train; the latest rows are the test rows. For large data.
+
+    Rows of one moment stay together.
+    """
+
+    def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+        early, late = _time_parts(data, rows, [1.0 - share])
+        return early, late
+
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        early, late = _time_parts(data, rows, [1.0 - self.valid])
+        yield early, late
+
+
 def default_split(data: Dataset) -> Split:
     """The split that fits the data: temporal, grouped, stratified or plain; a holdout from 50,000 rows on."""
     if data.time is not None:
-        return TimeSplit(5)
+        return TimeHoldout() if len(data) > LARGE else TimeSplit(5)
     if data.group is not None:
         return GroupKFold(5)
-    if len(data) > 50_000:
+    if len(data) > LARGE:
         return Holdout()
     return StratifiedKFold(5) if data.classes else KFold(5)
 

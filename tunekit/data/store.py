@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.data.lazy import FileRows, write_npy
 from tunekit.data.schema import Encoded
+
+MOST_IN_MEMORY = 256 * 2**20
+"""Bytes, as the float32 that nets read, of the development rows' arrays: if there are more, they are streamed.
+
+It depends on the data alone, so that a study gives the same trials on any machine. Where rows are that large, a step
+costs more than what streaming adds to it.
+"""
+
+PLACES = "_rows"
+"""Ends the name of the file with the positions of a linked file's rows."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +71,31 @@ class Store:
         arrays |= {name: array for name, array in (("weight", weight), ("time", time)) if array is not None}
         for number, (train, valid) in enumerate(pairs):
             arrays |= {f"train_{number}": train, f"valid_{number}": valid}
+        streamed = 4 * sum(array.size for array in rows.arrays) > MOST_IN_MEMORY
         for name, array in arrays.items():
-            np.save(self.folder / f"{name}.npy", np.ascontiguousarray(array))
-        counts = {"folds": len(pairs), "arrays": len(rows.arrays), "columns": len(rows.all)}
+            self._save(name, array, linked=streamed)
+        counts = {"folds": len(pairs), "arrays": len(rows.arrays), "columns": len(rows.all), "streamed": streamed}
         (self.folder / "words.json").write_text(json.dumps(dict(words or {})))
         (self.folder / "facts.json").write_text(json.dumps({**facts, **counts}))
 
+    def _save(self, name: str, array: Any, *, linked: bool) -> None:
+        """Write an array; rows of a file that would take much room are not written again, but linked to."""
+        path, places = self.folder / f"{name}.npy", self.folder / f"{name}{PLACES}.npy"
+        path.unlink(missing_ok=True)  # an earlier search's may be a link: the file behind it is to stay
+        places.unlink(missing_ok=True)
+        if linked and isinstance(array, FileRows):
+            with suppress(OSError):  # it is on another disk
+                path.hardlink_to(array.path)
+                np.save(places, array.places)
+                return
+        write_npy(path, array)
+
     @property
     def facts(self) -> dict[str, Any]:
-        """What `write` was given, and the numbers of folds, of array columns and of all arrays of `Encoded`."""
+        """What `write` was given; the numbers of folds, of array columns and of all arrays of `Encoded`; "streamed".
+
+        Streamed array columns are read as they are needed, instead of copied into memory.
+        """
         facts: dict[str, Any] = json.loads((self.folder / "facts.json").read_text())
         return facts
 
@@ -78,7 +106,7 @@ class Store:
 
     @property
     def rows(self) -> Encoded:
-        """The development rows, mapped."""
+        """The development rows, mapped; array columns are lazy if they are streamed."""
         return self._encoded("rows")
 
     @property
@@ -88,7 +116,13 @@ class Store:
 
     def _encoded(self, prefix: str) -> Encoded:
         facts = self.facts
-        return Encoded.of([self.array(f"{prefix}_{number}") for number in range(facts["columns"])], facts["arrays"])
+        lazy = range(2, 2 + facts["arrays"]) if facts["streamed"] else ()
+        names = [f"{prefix}_{number}" for number in range(facts["columns"])]
+        parts = [self._lazy(name) if number in lazy else self.array(name) for number, name in enumerate(names)]
+        return Encoded.of(parts, facts["arrays"])
+
+    def _lazy(self, name: str) -> FileRows:
+        return FileRows(self.folder / f"{name}.npy", self.optional(f"{name}{PLACES}"))
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """A mapped array."""

@@ -58,9 +58,12 @@ class _Process:
 
     @property
     def resident(self) -> int:
-        """Bytes of memory that it holds; 0 if that can't be told."""
+        """Bytes of memory that it holds, without the files that it maps: those give way; 0 if that can't be told."""
         try:
-            return 0 if self.pid is None else int(psutil.Process(self.pid).memory_info().rss)
+            if self.pid is None:
+                return 0
+            memory = psutil.Process(self.pid).memory_info()
+            return int(memory.rss - getattr(memory, "shared", 0))
         except psutil.NoSuchProcess:
             return 0
 

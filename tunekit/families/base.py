@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.data.lazy import rows_at_once
 from tunekit.data.preparation import Preparation
 from tunekit.data.schema import Encoded
+from tunekit.data.store import MOST_IN_MEMORY
 from tunekit.data.targets import Target
 from tunekit.data.terms import TextColumn
 from tunekit.metrics import Metric
@@ -26,6 +28,9 @@ from tunekit.space import HyperParameters
 
 Predictions = npt.NDArray[np.float64]
 Made = TypeVar("Made")
+
+PREDICTED = 16_384
+"""Rows that a model which isn't a net predicts at once."""
 
 EpochReport = Callable[[int, float, dict[str, float]], bool]
 """Called after each epoch with (epoch from 1, score at the best epoch so far, logs); True means: not worth more."""
@@ -54,6 +59,17 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def sample(self, seed: int) -> Part:
+        """As many rows as memory should hold, at random but one of each target class at least; read into memory."""
+        values = sum(array[:1].size for array in self.rows.arrays)
+        most = max(MOST_IN_MEMORY // (4 * max(values, 1)), 1)
+        order = np.random.default_rng(seed).permutation(len(self))
+        _, first = np.unique(self.target[order], return_index=True)
+        kept = order[:most] if len(first) > most else order[np.union1d(first, np.arange(min(most, len(order))))]
+        kept = np.sort(kept)
+        weight = None if self.weight is None else self.weight[kept]
+        return Part(self.rows.take(kept).read(), self.target[kept], weight)
 
 
 @dataclass(frozen=True)
@@ -107,8 +123,24 @@ class Fold:
             lambda: Preparation.fit(self.train.rows, self.cardinalities, target, self.array_names, self.text_columns),
         )
 
-    def features(self, part: str, layout: str) -> dict[str, npt.NDArray[Any]]:
-        """The prepared rows of "train" or "valid"; not to be changed."""
+    @property
+    def streamed(self) -> bool:
+        """Whether its arrays are larger than memory should hold, and are read as they are needed."""
+        return self.train.rows.lazy
+
+    @property
+    def in_memory(self) -> Fold:
+        """The fold for a model that needs all rows at once: itself, or a sample of streamed rows that memory holds.
+
+        What was learnt from all training rows, such as their scales, stays.
+        """
+        if not self.streamed:
+            return self
+        train, valid = self.train.sample(self.number), self.valid.sample(self.number)
+        return replace(self, train=train, valid=valid, last=None, memo={"preparation": self.preparation}, row_memo=None)
+
+    def features(self, part: str, layout: str) -> dict[str, Any]:
+        """The prepared rows of "train" or "valid", of streamed rows lazy ones; not to be changed."""
         rows = getattr(self, part).rows
         memo = self.memo if self.row_memo is None else self.row_memo
         return _once(memo, f"{part} as {layout}", lambda: self.preparation.apply(rows, layout))
@@ -217,8 +249,12 @@ class ArrayModel(Fitted):
     facts: dict[str, Any] = field(default_factory=dict)
 
     def predict(self, rows: Encoded) -> Predictions:
-        """Apply the function to the prepared rows."""
-        return self.function(self.preparation.apply(rows, self.layout)["features"])
+        """Apply the function to the prepared rows, not too many at once: prepared they may be much larger."""
+        step = min([PREDICTED, *(rows_at_once(array, PREDICTED) for array in rows.arrays if rows.lazy)])
+        if len(rows) <= step and not rows.lazy:
+            return self.function(self.preparation.apply(rows, self.layout)["features"])
+        parts = [np.arange(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
+        return np.concatenate([self.predict(rows.take(part).read()) for part in parts])
 
     def save(self, folder: Path) -> None:
         """Write `model.json`, `model.npz` and `preparation.npz`."""

@@ -41,7 +41,7 @@ class Baseline(Family):
         hp.settle()
         return ArrayModel(
             "constant",
-            "flat",
+            "native",  # the smallest: all that it needs is how many rows there are
             fold.preparation,
             {"value": value},
             lambda features: np.repeat(value[None, :], len(features), axis=0),

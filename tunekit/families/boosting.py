@@ -63,6 +63,7 @@ class XGBoost(Family):
         parameters = self._parameters(hp, fold)
         layout = with_bag("native", hp, fold, ["counts", "binary"], [1_000, 3_000, 300])
         hp.settle()
+        fold = fold.in_memory
         booster = xgboost.train(
             {**parameters, "seed": fold.seed, "nthread": fold.threads, "verbosity": 0},
             self._matrix(fold, "train", layout),

@@ -49,6 +49,7 @@ class Forest(Family):
         )
         layout = with_bag("ordinal", hp, fold, ["counts", "binary"], [1_000, 3_000, 300])
         hp.settle()
+        fold = fold.in_memory
         features = fold.features("train", layout)["features"]
         target = fold.train.target if fold.task == "regression" else fold.train.target.astype(int)
         estimator.fit(features, target, sample_weight=fold.train.weight)

@@ -7,9 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.data.sparse import sparse_flat
 from tunekit.families.bags import with_bag
 from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions, link, link_for
+from tunekit.families.ridge import sparse_ridge
 from tunekit.space import HyperParameters
+
+MOST_DENSE = 128 * 2**20
+"""Bytes of features up to which they are one matrix. More are kept without their zeros, to the same result."""
 
 
 class Linear(Family):
@@ -26,14 +31,19 @@ class Linear(Family):
         penalty = hp.Float("l2", 1e-2, 1e3, sampling="log", default=usual)
         layout = with_bag("flat", hp, fold, ["tfidf", "counts", "binary"], [20_000, 5_000, 1_000], ngrams=2)
         hp.settle()
-        features = fold.features("train", layout)["features"].astype(np.float64)
+        fold = fold.in_memory
         target, weight = fold.train.target, fold.train.weight
-        if fold.task == "regression":
-            model: Any = Ridge(alpha=penalty).fit(features, target, sample_weight=weight)
+        sparse = is_sparse(fold)
+        features: Any = _sparse(fold) if sparse else fold.features("train", layout)["features"].astype(np.float64)
+        if fold.task == "regression" and sparse:
+            weights, intercept = sparse_ridge(features, target, penalty, weight)
+            weights, bias = weights[:, None], np.array([intercept])
         else:
-            model = LogisticRegression(C=1.0 / penalty, max_iter=2000).fit(features, target, sample_weight=weight)
-        weights = np.atleast_2d(model.coef_).T
-        bias = np.atleast_1d(model.intercept_)
+            model: Any = Ridge(alpha=penalty)
+            if fold.task != "regression":
+                model = LogisticRegression(C=1.0 / penalty, max_iter=2000)
+            model.fit(features, target, sample_weight=weight)
+            weights, bias = np.atleast_2d(model.coef_).T, np.atleast_1d(model.intercept_)
         name = link_for(fold.task)
 
         def function(features: npt.NDArray[Any]) -> Predictions:
@@ -42,3 +52,13 @@ class Linear(Family):
         return ArrayModel(
             "linear", layout, fold.preparation, {"weights": weights, "bias": bias}, function, {"link": name}
         )
+
+
+def is_sparse(fold: Fold) -> bool:
+    """Whether a fold's training rows are given to the model without their zeros."""
+    width = len(fold.preparation.hot)
+    return not (fold.array_names or fold.text_columns) and 8 * width * len(fold.train) > MOST_DENSE
+
+
+def _sparse(fold: Fold) -> Any:
+    return fold.once("train as flat, sparse", lambda: sparse_flat(fold.preparation, fold.train.rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 MOST_CHECKED = 2000
 """Test rows that an export is compared on, beside the probes."""
+
+MOST_CHECKED_VALUES = 8 * 2**20
+"""Of arrays in these rows."""
+
+LEAST_CHECKED = 50
+"""Test rows that an export is compared on however large they are."""
 
 CONVERTING_SECONDS = 600.0
 """A net that takes longer to convert is given up."""
@@ -101,7 +108,7 @@ def _plan(
     study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], candidates: list[Candidate]
 ) -> BlendPlan:
     tests = len(prepared.folds.test)
-    checked = min(tests, MOST_CHECKED)
+    checked = min(tests, _most_checked(prepared.schema))
     real = prepared.data.raw_rows(prepared.folds.test[:checked])
     columns = {name: np.concatenate([real[name], probes]) for name, probes in prepared.probes.items()}
     predictions = [np.concatenate([one.unlabelled[:checked], one.unlabelled[tests:]]) for one in candidates]
@@ -127,6 +134,12 @@ def _plan(
         check_predictions=np.stack(predictions),
         targets=prepared.data.targets,
     )
+
+
+def _most_checked(schema: Schema) -> int:
+    """Rows; fewer than usual where they hold large arrays."""
+    values = sum(math.prod(column.shape) for column in schema.arrays)
+    return min(MOST_CHECKED, max(MOST_CHECKED_VALUES // max(values, 1), LEAST_CHECKED))
 
 
 def _texts_like_gaps(schema: Schema) -> dict[str, list[str]]:

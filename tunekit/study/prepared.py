@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
+from tunekit.data.lazy import LazyRows
 from tunekit.data.store import Store
 from tunekit.data.targets import places
 from tunekit.ensemble import Judged
@@ -69,7 +70,7 @@ class Prepared:
     def write(self, folder: Path) -> Store:
         """Encode the rows into a folder that trials map into their memory."""
         data, development = self.data, self.folds.development
-        encoded, hard = self.schema.encode(data.columns), self.schema.encode(self.probes)
+        encoded, hard = self.schema.encode(_uncopied(data.columns)), self.schema.encode(self.probes)
         tests = encoded.take(self.folds.test)
         position = np.full(len(data), -1, dtype=np.int64)
         position[development] = np.arange(len(development))
@@ -110,7 +111,7 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     development = folds.development
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
-    schema = data.schema.with_levels(data.raw_rows(development))
+    schema = data.schema.with_levels(data.raw_rows(development, arrays=False))
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
 
@@ -128,6 +129,16 @@ def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> M
         one = chosen[target.name] or usual_metric(target.task, list(shares))[0]
         parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs)))
     return mean_metric(parts, data.target[development], data.constant(development))
+
+
+def _uncopied(columns: dict[str, Any]) -> dict[str, Any]:
+    """The same columns, arrays as lazy rows: what is taken of them is written without a copy in memory."""
+    return {
+        name: LazyRows(column.__getitem__, column.shape, column.dtype)
+        if column.ndim > 1 and not isinstance(column, LazyRows)
+        else column
+        for name, column in columns.items()
+    }
 
 
 def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:

@@ -12,8 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunekit.data.store import MOST_IN_MEMORY, Store
 from tunekit.drivers import ProposalSampler
 from tunekit.executors import Executor, LocalExecutor
+from tunekit.families import Baseline, NetFamily
 from tunekit.ledger import Ledger, write_json
 from tunekit.study.blend import blend
 from tunekit.study.conductor import Conductor
@@ -61,11 +63,11 @@ def search(
         stack.callback(observer.close)
         _open(ledger, study, prepared, fresh=fresh)
         data = _data_folder(ledger, stack)
-        prepared.write(data)
+        store = prepared.write(data)
         executor = _executor(study, effort, site, ledger, data)
         stack.callback(executor.close)
         observer.study_started(_facts(study, prepared, effort, executor.workers), ledger.trials())
-        for notice in [*prepared.data.notices, *_changed_families(study, ledger.trials())]:
+        for notice in [*prepared.data.notices, *_streamed(study, store), *_changed_families(study, ledger.trials())]:
             observer.message(notice)
         disk = int(SHARE_OF_DISK * shutil.disk_usage(ledger.folder).free) if effort.disk is None else effort.disk
         conductor = Conductor(
@@ -109,6 +111,15 @@ def _open(ledger: Ledger, study: Study, prepared: Prepared, *, fresh: bool) -> N
         plans: list[dict[str, Any]] = [*starts[family.name], {"defaults": True}]
         plans += [{"values": values} for values in family.portfolio(data.task, temporal=data.time is not None)]
         ledger.add_family(family.name, ProposalSampler(study.driver, study.seed, family.name), study.stopper, plans)
+
+
+def _streamed(study: Study, store: Store) -> list[str]:
+    """What is to be said where the rows are more than memory should hold."""
+    names = [family.name for family in study.families if not isinstance(family, (NetFamily, Baseline))]
+    if not store.facts["streamed"]:
+        return []
+    told = f"; {', '.join(names)} learn from a sample that memory holds" if names else ""
+    return [f"the rows are larger than {MOST_IN_MEMORY / 2**20:.0f} MiB: nets are trained batch by batch{told}"]
 
 
 def _changed_families(study: Study, trials: Sequence[Trial]) -> list[str]:

@@ -40,6 +40,11 @@ def fit_by_author(family: Keras, hp: HyperParameters, fitted: FittedNet, fold: F
     """
     author = family.own_fit
     assert author is not None
+    if fold.streamed:
+        raise TrialError(
+            f"factory {family.name!r} has a fit of its own, which takes arrays, but the rows are more than memory "
+            "should hold; expected a HyperModel without one, or build(hp): its nets are trained batch by batch"
+        )
     judge = AuthorsJudge(fitted, fold, report, hp)
     x, y, *weight = _rows(fitted, fold, "train")
     more = {"validation_data": _rows(fitted, fold, "valid")} | ({"sample_weight": weight[0]} if weight else {})

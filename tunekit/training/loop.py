@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunekit.training.traced import Rows, TracedModel, build_optimizer, count_rows, is_own, needs_eager
+from tunekit.training.traced import Rows, TracedModel, build_optimizer, count_rows, is_lazy, is_own, needs_eager
 
 if TYPE_CHECKING:
     import keras
@@ -70,8 +70,9 @@ def fit(
 
     Args:
         traced: its model is compiled.
-        x: an array (n, ...), or a dict, list or tuple of arrays. Whatever else `fit` takes (a `tf.data.Dataset`, a
-            `PyDataset`, a generator, sparse arrays) comes in its own order.
+        x: an array (n, ...), or a dict, list or tuple of arrays, some of which may be `LazyRows`: they are read batch
+            by batch. Whatever else `fit` takes (a `tf.data.Dataset`, a `PyDataset`, a generator, sparse arrays) comes
+            in its own order.
         y: the target (n, ...), or one per output in a dict, list or tuple.
         batch_size: rows per step; the last step takes what is left.
         epochs: at most this many; a callback may set `model.stop_training`.
@@ -85,6 +86,8 @@ def fit(
 
     task = _Task(batch_size, epochs, keras.tree.flatten(list(callbacks)), class_weight, validation_data, order)
     reason = needs_plain_fit(traced.model, task.callbacks, validates=validation_data is not None)
+    if is_lazy(x):
+        reason = "the rows are streamed"
     if reason is None:
         train, valid = _plain_arrays((x, y, sample_weight), class_weight), None
         if validation_data is not None:
@@ -144,12 +147,20 @@ def _plain_arrays(data: tuple[Any, Any, Any], class_weight: dict[int, float] | N
 
 
 def _plain_fit(model: keras.Model, data: tuple[Any, Any, Any], task: _Task) -> keras.callbacks.History:
+    import keras
+
     x, y, sample_weight = data
     callbacks, class_weight = task.callbacks, task.class_weight
-    arrays = _plain_arrays(data, class_weight) if task.order else None
+    arrays: Any = None
+    if is_lazy(x):
+        arrays = (x, y) if sample_weight is None else (x, y, np.asarray(sample_weight, dtype=np.float32))
+    elif task.order:
+        arrays = _plain_arrays(data, class_weight)
+        arrays = arrays if arrays is None else keras.tree.map_structure(np.asarray, arrays)
+        class_weight = class_weight if arrays is None else None  # it is among the arrays
     if arrays is not None:
         x, next_order = _reordered(arrays, task)
-        y = sample_weight = class_weight = None
+        y = sample_weight = None
         callbacks = [next_order, *callbacks]
     return type(model).fit(
         model,
@@ -171,7 +182,7 @@ def _reordered(arrays: Any, task: _Task) -> tuple[Any, Any]:
     """The rows as batches in the order of each epoch, and the callback that asks for it."""
     import keras
 
-    parts, count, batch_size = keras.tree.map_structure(np.asarray, arrays), count_rows(arrays), task.batch_size
+    count, batch_size = count_rows(arrays), task.batch_size
 
     class Reordered(keras.utils.PyDataset):  # type: ignore[misc]
         rows: Rows = np.arange(count)
@@ -181,7 +192,7 @@ def _reordered(arrays: Any, task: _Task) -> tuple[Any, Any]:
 
         def __getitem__(self, step: int) -> Any:
             rows = self.rows[step * batch_size : (step + 1) * batch_size]
-            return keras.tree.map_structure(lambda part: part[rows], parts)
+            return keras.tree.map_structure(lambda part: part[rows], arrays)
 
     class NextOrder(keras.callbacks.Callback):  # type: ignore[misc]
         """Asks for one order an epoch; `PyDataset.on_epoch_end` would be called more often."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.data.lazy import LazyRows, rows_at_once
+
 if TYPE_CHECKING:
     import keras
 
@@ -31,9 +33,13 @@ class TracedModel:
     def predict(self, x: Any, rows: int) -> Any:
         """The model's outputs in inference, in chunks; traced once for every number of rows."""
         if needs_eager(self.model):
-            return self.model.predict(x, batch_size=CHUNK, verbose=0)
+            if not is_lazy(x):
+                return self.model.predict(x, batch_size=CHUNK, verbose=0)
+            step = _rows_at_once(x)
+            return _joined([self.model.predict_on_batch(_chunk(x, start, step)) for start in range(0, rows, step)])
         forward = self._graph("predict", [_any_rows(x)], lambda: lambda x: self.model(x, training=False))
-        return _joined([forward(_chunk(x, start)) for start in range(0, max(rows, 1), CHUNK)])
+        step = _rows_at_once(x)
+        return _joined([forward(_chunk(x, start, step)) for start in range(0, max(rows, 1), step)])
 
     def validate(self, x: Any, y: Any, sample_weight: Any = None) -> tuple[Any, float]:
         """The model's outputs in inference and its loss, from one pass: `predict`, and `evaluate` without metrics.
@@ -55,9 +61,10 @@ class TracedModel:
 
         data = (x, y) if sample_weight is None else (x, y, sample_weight)
         graph = self._graph("validate", [_any_rows(part) for part in data], lambda: outputs_and_loss)
-        starts = range(0, rows, CHUNK)
-        outputs, losses = zip(*[graph(*_chunk(data, start)) for start in starts], strict=True)
-        sizes = [min(CHUNK, rows - start) for start in starts]
+        step = _rows_at_once(x)
+        starts = range(0, rows, step)
+        outputs, losses = zip(*[graph(*_chunk(data, start, step)) for start in starts], strict=True)
+        sizes = [min(step, rows - start) for start in starts]
         return _joined(outputs), float(np.average([float(loss) for loss in losses], weights=sizes))
 
     def run_epoch(self, step: str, order: Rows, tensors: Any, batch_size: int) -> Any:
@@ -219,10 +226,25 @@ def count_rows(data: Any) -> int:
     return int(keras.tree.flatten(data)[0].shape[0])
 
 
-def _chunk(data: Any, start: int) -> Any:
+def _chunk(data: Any, start: int, rows: int) -> Any:
     import tensorflow as tf
 
-    return tf.nest.map_structure(lambda array: array[start : start + CHUNK], data)
+    return tf.nest.map_structure(lambda array: array[start : start + rows], data)
+
+
+def is_lazy(data: Any) -> bool:
+    """Whether some of these arrays, in any structure, are `LazyRows`."""
+    import keras
+
+    return any(isinstance(array, LazyRows) for array in keras.tree.flatten(data))
+
+
+def _rows_at_once(x: Any) -> int:
+    """So many rows go through a model together where no gradients are needed: fewer, if they are large and streamed."""
+    import keras
+
+    lazy = [array for array in keras.tree.flatten(x) if isinstance(array, LazyRows)]
+    return min([CHUNK, *(rows_at_once(array, CHUNK) for array in lazy)])
 
 
 def _joined(parts: Sequence[Any]) -> Any:

@@ -1,0 +1,188 @@
+"""`Batches`: rows that a generator makes, or that memory doesn't hold."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tunekit.bundle.columns import ARRAY
+from tunekit.data.dataset import Dataset
+from tunekit.data.drawn import Drawn, Writer
+from tunekit.data.schema import Column, Schema
+from tunekit.data.table import numbers_or_classes, row_weights
+from tunekit.errors import DataError
+
+TARGET = "y"
+"""Name of the target."""
+
+NAMES = {"arrays": "array", "images": "image"}
+"""What may be said of the rows, and the name of their input where a batch has but one."""
+
+ENDLESS = -1
+"""What `tf.data` calls the number of batches of a data set that has no end."""
+
+
+class Batches:
+    """Rows in batches, from a `keras.utils.PyDataset`, a `tf.data.Dataset` or a generator.
+
+    The source is read once, and each batch is written to disk as it comes. Everything after that reads rows from
+    there: the split, out-of-fold predictions, the blend and the judgement are the same as for any data. If the rows
+    are more than memory should hold, nets are trained by `model.fit`, batch by batch; models that need all rows at
+    once learn from a sample.
+
+    As a row is drawn only once, random augmentation belongs into the model, as layers such as
+    `keras.layers.RandomFlip`: there it is drawn anew in each epoch.
+
+    A batch is (x, y) or (x, y, weight). x is an array, or a dict of named arrays: (m, ...) with cells of the same
+    shape in every batch, or (m,) for numbers. y holds m numbers or classes, (m,) or (m, 1), or one-hot rows.
+
+    Args:
+        source: a data set; or a function that returns one, or an iterator of batches. If it is a function, that is not
+            called, and what it imports not loaded, where `folder` has the rows.
+        steps: so many batches are drawn; needed where the source has no end.
+        folder: keeps the rows, and where it has them, the source isn't read again: delete it to draw them anew. Left
+            out, they are in a temporary folder and drawn anew by each command, which then must draw the same.
+        suits: "arrays" or "images": the families that are searched by default.
+        classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
+
+    Raises:
+        DataError: on `load`, where a batch can't be used; it is named by its number, from 0.
+
+    >>> def draw():
+    ...     for number in range(3):
+    ...         yield np.full((4, 8, 8, 1), number), np.array([0, 1, 0, 1])
+    >>> data = Batches(draw).load()
+    >>> len(data), data.classes, data.schema.columns[0].shape
+    (12, (0, 1), (8, 8, 1))
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        steps: int | None = None,
+        folder: str | Path | None = None,
+        suits: str = "arrays",
+        classes: tuple[Any, ...] | list[Any] | None = None,
+        kind: str | None = None,
+    ) -> None:
+        if kind not in (None, "category", "number"):
+            raise DataError(f"kind is {kind!r}; expected 'category' or 'number'")
+        if suits not in NAMES:
+            raise DataError(f"suits is {suits!r}; expected one of {', '.join(map(repr, NAMES))}")
+        if steps is not None and steps < 1:
+            raise DataError(f"steps is {steps}; expected at least one batch")
+        self.source = source
+        self.steps = steps
+        self.folder = None if folder is None else Path(folder)
+        self.suits = suits
+        self.classes = tuple(classes or ())
+        self.kind = kind
+        self._drawn: Drawn | None = None
+
+    def load(self) -> Dataset:
+        """Draw the rows, unless that was done before, and check their target."""
+        notices = []
+        drawn = self._drawn or (None if self.folder is None else Drawn.found(self.folder))
+        if drawn is None:
+            drawn = self._draw()
+            notices = [
+                f"{drawn.rows} rows in {drawn.batches} batches were drawn and written to "
+                f"{'a temporary folder' if self.folder is None else str(self.folder)!r} ({drawn.nbytes / 1e6:,.0f} MB)"
+            ]
+        self._drawn = drawn
+        target, classes = numbers_or_classes(pd.Series(list(drawn.target)), TARGET, self.classes, self.kind)
+        return Dataset(
+            schema=Schema(tuple(self._column(one) for one in drawn.inputs)),
+            columns={one["name"]: drawn.column(one) for one in drawn.inputs},
+            target=target,
+            classes=classes,
+            ids=np.arange(drawn.rows),
+            weight=None if drawn.weight is None else row_weights(drawn.weight, "weight"),
+            notices=tuple(notices),
+        )
+
+    def _column(self, given: dict[str, Any]) -> Column:
+        if not given["shape"]:
+            return Column(given["name"], "number")
+        return Column(given["name"], ARRAY, shape=tuple(given["shape"]), dtype=given["dtype"])
+
+    def _draw(self) -> Drawn:
+        folder = self.folder
+        if folder is None:
+            temporary = tempfile.mkdtemp(prefix="tunekit-rows-")
+            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+            folder = Path(temporary) / "rows"
+        with Writer(folder, channels=self.suits == "images") as writer:
+            for number, batch in enumerate(self._batches()):
+                try:
+                    writer.add(*_parts(batch, NAMES[self.suits]))
+                except DataError as error:
+                    raise DataError(f"batch {number}: {error}") from error
+            return writer.finish()
+
+    def _batches(self) -> Iterator[Any]:
+        source = self.source
+        if not callable(source) and hasattr(source, "__next__"):
+            raise DataError(
+                f"the source is a {type(source).__name__}, which can be read once only; expected the function that "
+                "makes it, or a PyDataset or tf.data.Dataset"
+            )
+        made = source() if callable(source) else source
+        batches, count = _of_data_set(made)
+        if count == ENDLESS and self.steps is None:
+            raise DataError(
+                f"the {type(made).__name__} has no end; expected steps=N: so many batches are drawn, once, and all "
+                "epochs train on them"
+            )
+        return islice(batches, self.steps)
+
+
+def _of_data_set(made: Any) -> tuple[Iterator[Any], int | None]:
+    """The batches of a data set or iterator, and how many there are: `ENDLESS`, or None if that can't be told."""
+    if hasattr(made, "as_numpy_iterator"):
+        return made.as_numpy_iterator(), int(made.cardinality())
+    if hasattr(made, "__getitem__") and hasattr(made, "__len__"):
+        count = getattr(made, "num_batches", len(made))
+        endless = count is None or count == float("inf")
+        numbers: Any = iter(int, 1) if endless else range(int(count))  # the first never gives the 1 that would end it
+        return (made[number] for number, _ in enumerate(numbers)), ENDLESS if endless else int(count)
+    if hasattr(made, "__iter__"):
+        return iter(made), None
+    raise DataError(
+        f"the source is a {type(made).__name__}; expected a keras.utils.PyDataset, a tf.data.Dataset, or a function "
+        "that returns one of these or an iterator of batches (x, y)"
+    )
+
+
+def _parts(batch: Any, name: str) -> tuple[dict[str, Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
+    """The inputs by name, the target and the weights of a batch."""
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        told = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
+        raise DataError(f"it came as {told}; expected (x, y) or (x, y, weight)")
+    x, y, weight = (*batch, None)[:3]
+    if isinstance(x, (tuple, list)):
+        raise DataError(f"its x is a {type(x).__name__}; expected an array, or a dict of named arrays")
+    inputs = {str(key): np.asarray(value) for key, value in x.items()} if hasattr(x, "items") else {name: np.asarray(x)}
+    return inputs, _target(np.asarray(y)), None if weight is None else np.asarray(weight).reshape(-1)
+
+
+def _target(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """One value or class per row; of one-hot rows the position of the 1."""
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 1:
+        return np.array([one.decode() for one in y]) if y.dtype.kind in "SO" and isinstance(y[0], bytes) else y
+    if y.ndim == 2 and y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all():
+        return np.asarray(y.argmax(axis=1))
+    raise DataError(f"its y has shape {y.shape}; expected one number or class per row, or one-hot rows")

@@ -1,0 +1,190 @@
+"""Rows that were drawn batch by batch, in files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.bundle.columns import array_column, typed_column
+from tunekit.data.lazy import FileRows, write_header
+from tunekit.errors import DataError
+
+FACTS = "rows.json"
+"""Written last: a folder without it is not complete."""
+
+SHARE_OF_DISK = 0.9
+"""Of the free space, that the rows may take."""
+
+RESERVED = {"numbers", "codes"}
+"""Names of the inputs that a table's columns become."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The folder of the rows.
+
+    Args:
+        folder: holds `input_<k>.npy`, `y.npy`, perhaps `weight.npy`, and `rows.json`.
+        inputs: name, shape and dtype of each input; the shape of numbers is empty.
+        rows: how many.
+        batches: that they came in.
+    """
+
+    folder: Path
+    inputs: tuple[dict[str, Any], ...]
+    rows: int
+    batches: int
+
+    @classmethod
+    def found(cls, folder: Path) -> Drawn | None:
+        """What a folder holds; None if it is not there, or not complete."""
+        if not (folder / FACTS).exists():
+            return None
+        facts = json.loads((folder / FACTS).read_text())
+        return cls(folder, tuple(facts["inputs"]), facts["rows"], facts["batches"])
+
+    @property
+    def nbytes(self) -> int:
+        """Of all files."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    @property
+    def target(self) -> npt.NDArray[Any]:
+        """(n,) as they came."""
+        return np.asarray(np.load(self.folder / "y.npy", allow_pickle=False))
+
+    @property
+    def weight(self) -> npt.NDArray[np.float64] | None:
+        """(n,) or None."""
+        path = self.folder / "weight.npy"
+        return np.asarray(np.load(path, allow_pickle=False)) if path.exists() else None
+
+    def column(self, given: dict[str, Any]) -> Any:
+        """An input's cells: lazy rows, or numbers (n,)."""
+        rows = FileRows(self.folder / f"input_{self.inputs.index(given)}.npy")
+        return rows if given["shape"] else rows[:]
+
+
+class Writer:
+    """Writes batches into a folder, which is there in the end if all went well.
+
+    Args:
+        folder: of the rows; an incomplete one is replaced.
+        channels: give pictures without an axis of channels one.
+    """
+
+    def __init__(self, folder: Path, *, channels: bool) -> None:
+        self._folder = folder
+        self._channels = channels
+        self._draft = folder.with_name(f"{folder.name}.part")
+        self._inputs: list[dict[str, Any]] = []
+        self._targets: list[npt.NDArray[Any]] = []
+        self._weights: list[npt.NDArray[Any]] = []
+        self._rows = 0
+        self._written = 0
+        self._most = 0.0
+        self._open = ExitStack()
+
+    def __enter__(self) -> Writer:
+        shutil.rmtree(self._draft, ignore_errors=True)
+        self._draft.mkdir(parents=True)
+        self._most = SHARE_OF_DISK * shutil.disk_usage(self._draft).free
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+        shutil.rmtree(self._draft, ignore_errors=True)
+
+    def add(
+        self, inputs: dict[str, npt.NDArray[Any]], target: npt.NDArray[Any], weight: npt.NDArray[Any] | None
+    ) -> None:
+        """Write the rows of a batch.
+
+        Raises:
+            DataError: it isn't like the batches before.
+        """
+        if not self._targets:
+            self._begin(inputs)
+        names = [one["name"] for one in self._inputs]
+        weighted = bool(self._weights) if self._targets else weight is not None
+        if sorted(inputs) != sorted(names) or (weight is not None) != weighted:
+            raise DataError(
+                f"it has the inputs {', '.join(map(repr, inputs))}{'' if weight is None else ' and weights'}; expected "
+                f"what the first batch has: {', '.join(map(repr, names))}{' and weights' if weighted else ''}"
+            )
+        lengths = {name: len(cells) for name, cells in inputs.items()} | {"y": len(target)}
+        lengths |= {} if weight is None else {"weight": len(weight)}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"its parts differ in their number of rows: {lengths}; expected one of each for every row")
+        for one, file in zip(self._inputs, self._files, strict=True):
+            cells = _typed(inputs[one["name"]], one)
+            np.ascontiguousarray(cells).tofile(file)
+            self._written += cells.nbytes
+        if self._written > self._most:
+            raise DataError(
+                f"{self._written / 1e9:,.1f} GB of rows were drawn, and the disk has no room for more; expected an "
+                "end: say steps=, or give folder= on a larger disk"
+            )
+        self._targets.append(target)
+        self._weights += [] if weight is None else [weight]
+        self._rows += len(target)
+
+    def finish(self) -> Drawn:
+        """Put the folder into its place.
+
+        Raises:
+            DataError: there was no row.
+        """
+        if not self._rows:
+            raise DataError("the source has no rows; expected batches (x, y)")
+        for one, file in zip(self._inputs, self._files, strict=True):
+            file.seek(0)
+            self._header(file, one)
+        self._open.close()
+        np.save(self._draft / "y.npy", _plain(np.concatenate(self._targets)), allow_pickle=False)
+        if self._weights:
+            np.save(self._draft / "weight.npy", np.concatenate(self._weights).astype(np.float64))
+        drawn = Drawn(self._folder, tuple(self._inputs), self._rows, len(self._targets))
+        facts = {name: value for name, value in asdict(drawn).items() if name != "folder"}
+        (self._draft / FACTS).write_text(json.dumps(facts, indent=1))
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._draft.rename(self._folder)
+        return drawn
+
+    def _begin(self, inputs: dict[str, npt.NDArray[Any]]) -> None:
+        if taken := sorted(RESERVED & set(inputs)):
+            raise DataError(f"an input is named {taken[0]!r}, as that of a table's columns is; expected another name")
+        for name, cells in inputs.items():
+            if cells.dtype.kind not in "buif" or not cells.ndim:
+                raise DataError(
+                    f"input {name!r} came as {cells.dtype} of shape {cells.shape}; expected numbers, (rows,) or (rows, "
+                    "...): give texts as the numbers of their words, and classes as their numbers"
+                )
+            shape = (*cells.shape[1:], 1) if self._channels and cells.ndim == 3 else cells.shape[1:]
+            dtype = "float64" if not shape else "uint8" if cells.dtype == np.uint8 else "float32"
+            self._inputs.append({"name": name, "shape": list(shape), "dtype": dtype})
+        paths = [self._draft / f"input_{number}.npy" for number in range(len(inputs))]
+        self._files = [self._open.enter_context(path.open("wb")) for path in paths]
+        for one, file in zip(self._inputs, self._files, strict=True):
+            self._header(file, one)
+
+    def _header(self, file: Any, given: dict[str, Any]) -> None:
+        write_header(file, np.dtype(given["dtype"]), (self._rows, *given["shape"]))
+
+
+def _typed(cells: npt.NDArray[Any], given: dict[str, Any]) -> npt.NDArray[Any]:
+    if not given["shape"]:
+        return typed_column(cells, "number", given["name"])
+    return array_column(cells, tuple(given["shape"]), given["dtype"], given["name"])
+
+
+def _plain(target: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The target without objects, which a file without pickle can't hold."""
+    return target.astype(str) if target.dtype == object else target
