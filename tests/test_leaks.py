@@ -103,6 +103,7 @@ def test_the_store_holds_no_test_target(stored) -> None:
         "arrays",
         "array_names",
         "columns",
+        "streamed",
         "targets",
         "class_weight",
         "text_columns",

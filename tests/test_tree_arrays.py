@@ -200,3 +200,20 @@ def test_an_unexpected_number_of_outputs_is_refused(x, y) -> None:
         from_xgboost(boosted("multi:softprob", classes(y, 3), x, num_class=3), 1, "softmax")
     with pytest.raises(ExportError, match=r"4 class\(es\) came for task 'binary'"):
         from_forest(RandomForestClassifier(2, random_state=0).fit(x, classes(y, 4)), "binary")
+
+
+@pytest.mark.parametrize(
+    ("objective", "outputs", "link"), [("reg:squarederror", 1, "identity"), ("multi:softprob", 3, "softmax")]
+)
+def test_many_rounds_are_read_some_at_a_time(
+    x: np.ndarray, y: np.ndarray, monkeypatch: pytest.MonkeyPatch, objective: str, outputs: int, link: str
+) -> None:
+    from tunekit.families import tree_arrays
+
+    target = y if outputs == 1 else classes(y, outputs)
+    more = {} if outputs == 1 else {"num_class": outputs}
+    booster = boosted(objective, target, x, 23, **more)
+    whole = from_xgboost(booster, outputs, link)
+    monkeypatch.setattr(tree_arrays, "PARSED", 5)
+    for name, array in from_xgboost(booster, outputs, link).to_arrays().items():
+        np.testing.assert_array_equal(array, whole.to_arrays()[name])

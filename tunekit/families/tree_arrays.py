@@ -28,6 +28,9 @@ NOWHERE = -1
 _VISITS = 1_000_000
 """How many (row, tree) pairs `predict` follows at once: bounds its memory to some tens of megabytes."""
 
+PARSED = 100
+"""Rounds of a boosted model that are parsed at once."""
+
 _LINKS = {
     "binary:logistic": "sigmoid",
     "reg:logistic": "sigmoid",
@@ -159,20 +162,36 @@ def from_xgboost(booster: Any, outputs: int, link: str) -> TreeArrays:
     Raises:
         ExportError: a kind of booster whose prediction is not a link of a sum of single-output trees.
     """
-    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
-    name = learner["objective"]["name"]
-    if _LINKS.get(name) != link:
-        fitting = ", ".join(known for known, its in _LINKS.items() if its == link)
-        raise ExportError(
-            f"an XGBoost model with objective {name!r} came for link {link!r}; expected one of {fitting or 'none'}"
-        )
-    model, weights = _boosted_trees(learner["gradient_booster"])
-    base = _base_score(learner["learner_model_param"]["base_score"], outputs, link)
-    targets = np.asarray(model["tree_info"], dtype=np.int64)
+    parts: list[_Tree] = []
+    of_trees: list[Ints] = []
+    base = np.zeros(outputs)
+    for some in _sliced(booster):
+        learner = json.loads(bytes(some.save_raw("json")))["learner"]
+        name = learner["objective"]["name"]
+        if _LINKS.get(name) != link:
+            fitting = ", ".join(known for known, its in _LINKS.items() if its == link)
+            raise ExportError(
+                f"an XGBoost model with objective {name!r} came for link {link!r}; expected one of {fitting or 'none'}"
+            )
+        model, weights = _boosted_trees(learner["gradient_booster"])
+        base = _base_score(learner["learner_model_param"]["base_score"], outputs, link)
+        of_trees.append(np.asarray(model["tree_info"], dtype=np.int64))
+        parts += [_boosted_tree(tree, weight) for tree, weight in zip(model["trees"], weights, strict=True)]
+    targets = np.concatenate(of_trees)
     if targets.max(initial=0) >= outputs:
         raise ExportError(f"an XGBoost model has {targets.max() + 1} outputs; expected {outputs}")
-    parts = [_boosted_tree(tree, weight) for tree, weight in zip(model["trees"], weights, strict=True)]
     return _assembled(parts, targets, scale=1.0, base=base, inclusive=False, link=link, width=1)
+
+
+def _sliced(booster: Any) -> Iterator[Any]:
+    """The booster's rounds, some at a time: a text of thousands of deep trees, once parsed, takes a gigabyte."""
+    rounds = booster.num_boosted_rounds()
+    kind = json.loads(booster.save_config())["learner"]["learner_train_param"]["booster"]
+    if rounds <= PARSED or kind != "gbtree":
+        yield booster
+        return
+    for start in range(0, rounds, PARSED):
+        yield booster[start : min(start + PARSED, rounds)]
 
 
 def from_forest(estimator: Any, task: str) -> TreeArrays:
