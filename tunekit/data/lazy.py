@@ -18,6 +18,10 @@ CHUNK_BYTES = 16 * 2**20
 """Bytes of them, at most."""
 
 
+MOST_WRITTEN = 65_536
+"""Rows that are written together, at most."""
+
+
 class LazyRows:
     """An array (n, *shape) of which only the rows that are asked for exist. It is read, never written.
 
@@ -85,7 +89,7 @@ class LazyRows:
 
     def chunks(self) -> Iterator[npt.NDArray[Any]]:
         """All rows in order, some at a time."""
-        step = rows_at_once(self)
+        step = rows_at_once(self, MOST_WRITTEN)
         return (self[start : start + step] for start in range(0, len(self), step))
 
     @classmethod

@@ -45,6 +45,9 @@ RARE = 2
 MOST_HOT = 256
 """So many levels of a column at most get a 0/1 column each: thousands would not fit into memory."""
 
+SCALED = 65_536
+"""Rows of numbers that are scaled at once: on the way they are several times in memory, as float64."""
+
 CLIP = 3.0
 """Scaled numbers approach this bound smoothly, x / sqrt(1 + (x / CLIP)^2): RealMLP, arXiv 2407.04491."""
 
@@ -210,10 +213,14 @@ class Preparation:
         return cls(**values)
 
     def _numbers(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        scaled = (numbers - self.center) * self.factor
-        clipped = scaled / np.sqrt(1.0 + (scaled / CLIP) ** 2)
-        filled = np.where(np.isnan(clipped), 0.0, clipped)
-        return np.concatenate([filled, np.isnan(numbers[:, self.gaps])], axis=1).astype(np.float32)
+        made = np.empty((len(numbers), len(self.center) + len(self.gaps)), dtype=np.float32)
+        for start in range(0, len(numbers), SCALED):
+            some = np.asarray(numbers[start : start + SCALED])
+            scaled = (some - self.center) * self.factor
+            clipped = scaled / np.sqrt(1.0 + (scaled / CLIP) ** 2)
+            filled = np.where(np.isnan(clipped), 0.0, clipped)
+            made[start : start + SCALED] = np.concatenate([filled, np.isnan(some[:, self.gaps])], axis=1)
+        return made
 
     def _with_bag(self, features: npt.NDArray[np.float32], rows: Encoded, bag: Bag) -> Any:
         """Features, then the bag of each text: a sparse matrix."""

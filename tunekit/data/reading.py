@@ -19,6 +19,9 @@ GAPS = frozenset(
 )
 """What stands for a missing value in a CSV file: pandas' own list."""
 
+PARQUET = (".parquet", ".pq")
+"""Endings of Parquet files."""
+
 SEPARATORS = ",;\t|"
 """Of these, the one that stands most often in a CSV file's header line separates its columns."""
 
@@ -56,7 +59,7 @@ def read_chunks(
         raise DataError(f"there is no file {str(path)!r}; expected a CSV or Parquet file (relative to {Path.cwd()})")
     if path.is_dir():
         raise DataError(f"{str(path)!r} is a folder; expected a CSV or Parquet file")
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if path.suffix.lower() in PARQUET:
         yield _read_parquet(path)
         return
     with _understandable(path):
@@ -76,8 +79,19 @@ def read_chunks(
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
+    with understandable_parquet(path):
         return pd.read_parquet(path)
+
+
+@contextmanager
+def understandable_parquet(path: Path) -> Iterator[None]:
+    """Says in words that a file can't be read.
+
+    Raises:
+        DataError: it can't.
+    """
+    try:
+        yield
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)!r} could not be read as Parquet: {error}; expected a Parquet file") from None
 

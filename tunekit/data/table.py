@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tunekit.bundle.columns import KINDS, TEXTS, category_text, is_missing, typed_column
+from tunekit.data.columnwise import Columns, typed_compactly
 from tunekit.data.dataset import BALANCED, Dataset
-from tunekit.data.reading import read_frame
 from tunekit.data.schema import Column, Schema
 from tunekit.data.targets import Target
 from tunekit.errors import DataError
@@ -37,7 +37,8 @@ class Table:
     Types are inferred: numbers, booleans, dates and categories, each with missing values. `kinds` corrects them.
 
     Args:
-        source: a path to a CSV or Parquet file, a DataFrame, or a function that returns a DataFrame.
+        source: a path to a CSV or Parquet file, a DataFrame, or a function that returns a DataFrame (or a path). A
+            Parquet file is read column by column, without those that are dropped.
         target: the column to predict; or several, to be predicted together, each with its own task.
         time: a date or number column: rows are ordered by it, and judged on later ones than they train on.
         group: a column: rows of one group never stand on both sides of a split. Models don't read it.
@@ -109,13 +110,12 @@ class Table:
             class_weight=weights_by_class(self.class_weight, classes),
         )
 
-    def _frame(self) -> pd.DataFrame:
-        frame = read_frame(self.source() if callable(self.source) else self.source)
-        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    def _frame(self) -> Columns:
+        frame = Columns.of(self.source() if callable(self.source) else self.source)
         doubled = frame.columns[frame.columns.duplicated()].unique().tolist()
         if doubled:
             raise DataError(f"the table has more than one column named {', '.join(doubled)}; expected unique names")
-        if frame.empty:
+        if not len(frame) or not len(frame.columns):
             raise DataError(f"the table is empty ({len(frame)} rows, {len(frame.columns)} columns); expected rows")
         named = {"time": self.time, "group": self.group, "weight": self.weight, "id": self.id}
         named |= {"target" if len(self.targets) == 1 else f"target {name!r}": name for name in self.targets}
@@ -131,19 +131,17 @@ class Table:
                 raise DataError(f"kinds[{name!r}] is {kind!r}; expected one of {', '.join((*KINDS, 'drop'))}")
         return frame
 
-    def _labelled(self, frame: pd.DataFrame, notices: list[str]) -> pd.DataFrame:
+    def _labelled(self, frame: Columns, notices: list[str]) -> Columns:
         for name in self.targets:
             absent = frame[name].isna()
             if absent.all():
                 raise DataError(f"target {name!r} is missing in every row; expected a value to learn from")
             if absent.any():
                 notices.append(f"{int(absent.sum())} row(s) without a {name!r} are left out")
-            frame = frame[~absent].reset_index(drop=True)
+            frame = frame.where(~absent.to_numpy())
         return frame
 
-    def _features(
-        self, frame: pd.DataFrame, notices: list[str]
-    ) -> tuple[tuple[Column, ...], dict[str, npt.NDArray[Any]]]:
+    def _features(self, frame: Columns, notices: list[str]) -> tuple[tuple[Column, ...], dict[str, npt.NDArray[Any]]]:
         roles = {*self.targets, self.group, self.weight, self.id}
         columns, typed = [], {}
         for name in frame.columns:
@@ -172,12 +170,12 @@ class Table:
                 )
                 continue
             columns.append(Column(name, kind))
-            typed[name] = typed_column(frame[name], kind, name)
+            typed[name] = typed_compactly(frame[name], kind, name)
         if not columns:
             raise DataError(f"no column is left to learn from beside the target {self.target!r}; expected at least one")
         return tuple(columns), typed
 
-    def _ids(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+    def _ids(self, frame: Columns) -> npt.NDArray[Any]:
         if self.id is None:
             return np.arange(len(frame))
         doubled = frame[self.id].duplicated()
@@ -188,7 +186,7 @@ class Table:
             )
         return typed_column(frame[self.id], "category", self.id)
 
-    def _time(self, frame: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+    def _time(self, frame: Columns) -> npt.NDArray[np.float64] | None:
         if self.time is None:
             return None
         kind = infer_kind(frame[self.time], self.time)
@@ -201,7 +199,7 @@ class Table:
             )
         return time
 
-    def _weights(self, frame: pd.DataFrame) -> npt.NDArray[np.float64] | None:
+    def _weights(self, frame: Columns) -> npt.NDArray[np.float64] | None:
         return None if self.weight is None else row_weights(frame[self.weight], f"weight column {self.weight!r}")
 
 
@@ -298,6 +296,8 @@ def infer_kind(column: pd.Series[Any], name: str) -> str | None:
 
 
 def _kind_of_objects(present: pd.Series[Any], name: str) -> str:
+    if isinstance(present.dtype, pd.StringDtype):
+        return _kind_of_texts(present, name)
     kinds = present.map(_value_kind)
     counts = kinds.value_counts()
     if len(counts) > 1:
@@ -308,9 +308,11 @@ def _kind_of_objects(present: pd.Series[Any], name: str) -> str:
             f"kinds={{{name!r}: 'category'}} to take every value as a text"
         )
     kind = counts.index[0]
-    if kind != "text":
-        return str(kind)
-    if not pd.to_numeric(present, errors="coerce").isna().all():
+    return _kind_of_texts(present, name) if kind == "text" else str(kind)
+
+
+def _kind_of_texts(present: pd.Series[Any], name: str) -> str:
+    if not pd.to_numeric(present.drop_duplicates(), errors="coerce").isna().all():
         _refuse_mixed_text(present, name)
         return "category"
     return "date" if _are_dates(present) else "category"

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from tunekit.data.lazy import rows_at_once
 from tunekit.data.preparation import Preparation
 from tunekit.data.schema import Encoded
-from tunekit.data.store import MOST_IN_MEMORY
 from tunekit.data.targets import Target
 from tunekit.data.terms import TextColumn
 from tunekit.metrics import Metric
@@ -28,6 +27,9 @@ from tunekit.space import HyperParameters
 
 Predictions = npt.NDArray[np.float64]
 Made = TypeVar("Made")
+
+SAMPLED = 128 * 2**20
+"""Bytes, as float32, of the sample of streamed rows for models that need all at once, some of them several times."""
 
 PREDICTED = 16_384
 """Rows that a model which isn't a net predicts at once."""
@@ -63,7 +65,7 @@ class Part:
     def sample(self, seed: int) -> Part:
         """As many rows as memory should hold, at random but one of each target class at least; read into memory."""
         values = sum(array[:1].size for array in self.rows.arrays)
-        most = max(MOST_IN_MEMORY // (4 * max(values, 1)), 1)
+        most = max(SAMPLED // (4 * max(values, 1)), 1)
         order = np.random.default_rng(seed).permutation(len(self))
         _, first = np.unique(self.target[order], return_index=True)
         kept = order[:most] if len(first) > most else order[np.union1d(first, np.arange(min(most, len(order))))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tunekit.metrics import Metric, TargetMetric, find_metric, mean_metric, usua
 
 UNSEEN = "a level that no row has"
 PROBED_ROWS = 32
+MOST_ENCODED = 64 * 2**20
+"""Bytes of numbers and codes up to which they are encoded at once."""
 PROBED_COLUMNS = 100
 
 
@@ -70,7 +73,7 @@ class Prepared:
     def write(self, folder: Path) -> Store:
         """Encode the rows into a folder that trials map into their memory."""
         data, development = self.data, self.folds.development
-        encoded, hard = self.schema.encode(_uncopied(data.columns)), self.schema.encode(self.probes)
+        encoded, hard = _encoded(self.schema, data), self.schema.encode(self.probes)
         tests = encoded.take(self.folds.test)
         position = np.full(len(data), -1, dtype=np.int64)
         position[development] = np.arange(len(development))
@@ -129,6 +132,22 @@ def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> M
         one = chosen[target.name] or usual_metric(target.task, list(shares))[0]
         parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs)))
     return mean_metric(parts, data.target[development], data.constant(development))
+
+
+def _encoded(schema: Schema, data: Dataset) -> Encoded:
+    """All rows, encoded; of a large table when they are asked for, some at a time."""
+    width = len(schema.number_features) + len(schema.categorical)
+    if schema.texts or 8 * width * len(data) <= MOST_ENCODED:
+        return schema.encode(_uncopied(data.columns))
+    plain = Schema(tuple(column for column in schema.columns if column.kind != ARRAY))
+
+    def read(part: int, places: npt.NDArray[np.int64]) -> Any:
+        return plain.encode({column.name: data.columns[column.name][places] for column in plain.columns}).all[part]
+
+    numbers: Any = LazyRows(partial(read, 0), (len(data), len(schema.number_features)), np.dtype(np.float64))
+    codes: Any = LazyRows(partial(read, 1), (len(data), len(schema.categorical)), np.dtype(np.int32))
+    arrays = _uncopied({column.name: data.columns[column.name] for column in schema.arrays})
+    return Encoded(numbers, codes, tuple(arrays.values()))
 
 
 def _uncopied(columns: dict[str, Any]) -> dict[str, Any]:
