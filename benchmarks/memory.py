@@ -3,6 +3,7 @@
 A page that several processes share, such as TensorFlow's code or the rows that all of them map, is counted once.
 
 Run: python benchmarks/memory.py studies/flights.py --budget 5m --json memory.json
+Or, on a table that is made for it, of so many rows in a Parquet file: python benchmarks/memory.py --rows 5000000
 """
 
 import argparse
@@ -14,11 +15,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import psutil
+import pyarrow
+from pyarrow import parquet
 
 EVERY = 0.25
 """Seconds between two looks."""
+
+ROW_GROUP = 250_000
 
 MB = 1e6
 
@@ -84,19 +91,57 @@ def measure(command: list[str], folder: Path) -> Watch:
     return watch
 
 
+STUDY = '''"""A made table."""
+
+import tunekit as tk
+
+study = tk.Study(
+    "made",
+    data=tk.Table("made.parquet", target="y", kinds={"note": "drop"}),
+    families=[tk.Baseline(), tk.Linear(), tk.XGBoost()],
+)
+'''
+
+
+def make(folder: Path, rows: int) -> Path:
+    """Write a study and its table, some rows at a time: 12 numbers, 4 categories, and a column of texts to drop."""
+    rng = np.random.default_rng(0)
+    effect = rng.normal(size=3000)
+    writer: Any = None
+    for start in range(0, rows, ROW_GROUP):
+        count = min(ROW_GROUP, rows - start)
+        numbers = rng.normal(size=(count, 12))
+        codes = {f"category_{size}": rng.integers(0, size, count) for size in (5, 50, 500, 3000)}
+        y = numbers @ np.linspace(-1, 1, 12) + effect[codes["category_3000"]] + rng.normal(size=count)
+        columns: dict[str, Any] = {f"number_{number}": numbers[:, number] for number in range(12)}
+        columns |= {name: np.char.add("level ", code.astype(str)) for name, code in codes.items()}
+        columns |= {"note": np.char.add("row ", (start + np.arange(count)).astype(str)), "y": y}
+        table = pyarrow.table(columns)
+        writer = writer or parquet.ParquetWriter(folder / "made.parquet", table.schema)
+        writer.write_table(table)
+    writer.close()
+    (folder / "study.py").write_text(STUDY)
+    print(f"made.parquet: {rows:,} rows, {(folder / 'made.parquet').stat().st_size / MB:,.0f} MB")
+    return folder / "study.py"
+
+
 def main() -> None:
     """Search, export, and print what was held."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=Path, nargs="?")
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--budget", default="5m")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if (arguments.study is None) == (arguments.rows is None):
+        parser.error("expected a study file, or --rows")
     tunekit = [sys.executable, "-m", "tunekit"]
-    study = str(arguments.study.resolve())
     workers = ["--workers", str(arguments.workers)] if arguments.workers else []
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
+        made = make(Path(folder), arguments.rows) if arguments.study is None else arguments.study
+        study = str(made.resolve())
         for name, more in {
             "search": ["search", study, "--budget", arguments.budget, *workers],
             "export": ["export", study, "-o", "model"],
