@@ -37,7 +37,8 @@ def pictures(rows: int = 240, seed: int = 0, side: int = 8) -> tuple[Any, Any]:
 
 
 def in_batches(*arrays: Any, size: int = 50) -> Iterator[tuple[Any, ...]]:
-    for start in range(0, len(arrays[-1]), size):
+    rows = min(len(part) for array in arrays for part in (array.values() if isinstance(array, dict) else [array]))
+    for start in range(0, rows, size):
         yield tuple(
             {name: part[start : start + size] for name, part in array.items()}
             if isinstance(array, dict)
@@ -109,6 +110,16 @@ def test_named_inputs_numbers_weights_and_one_hot_classes() -> None:
     assert data.weight is not None
     np.testing.assert_allclose(data.weight, weight)
     assert Batches(lambda: in_batches(inputs, y[:, None]), kind="number").load().task == "regression"
+
+
+def test_several_targets() -> None:
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(120, 3)), rng.integers(0, 2, (120, 4))
+    named = {"label": np.array(["a", "b"])[labels[:, 0]], "size": rng.normal(size=120)}
+    for y in (labels, named):
+        found, expected = Batches(lambda y=y: in_batches(x, y)).load(), tk.Arrays(x.astype(np.float32), y).load()
+        assert found.targets == expected.targets
+        np.testing.assert_array_equal(found.target, expected.target)
 
 
 def test_pictures_without_channels_get_one() -> None:
@@ -198,7 +209,8 @@ X, Y = pictures(20)
         (lambda: [(X, Y), ({"other": X}, Y)], "batch 1: it has the inputs 'other'; expected .*'array'"),
         (lambda: [({"codes": X}, Y)], "batch 0: an input is named 'codes'"),
         (lambda: [({"word": np.array(["a"] * 20)}, Y)], "batch 0: input 'word' came as <U1"),
-        (lambda: [(X, np.zeros((20, 3)))], r"batch 0: its y has shape \(20, 3\)"),
+        (lambda: [(X, np.zeros((20, 3, 1)))], r"batch 0: its y has shape \(20, 3, 1\)"),
+        (lambda: [(X, Y), (X, {"a": Y})], r"batch 1: its y has the targets .*'a'.*; expected what the first batch has"),
         (iter([(X, Y)]), "which can be read once only; expected the function"),
         (lambda: 5, "the source is a int; expected a keras.utils.PyDataset"),
     ],

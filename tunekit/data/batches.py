@@ -18,7 +18,8 @@ from tunekit.bundle.columns import ARRAY
 from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import numbers_or_classes, row_weights
+from tunekit.data.table import row_weights, typed_targets
+from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
 TARGET = "y"
@@ -43,7 +44,8 @@ class Batches:
     `keras.layers.RandomFlip`: there it is drawn anew in each epoch.
 
     A batch is (x, y) or (x, y, weight). x is an array, or a dict of named arrays: (m, ...) with cells of the same
-    shape in every batch, or (m,) for numbers. y holds m numbers or classes, (m,) or (m, 1), or one-hot rows.
+    shape in every batch, or (m,) for numbers. y holds m numbers or classes, (m,) or (m, 1), or one-hot rows;
+    or several targets: a dict of such, or a matrix (m, targets).
 
     Args:
         source: a data set; or a function that returns one, or an iterator of batches. If it is a function, that is not
@@ -101,7 +103,9 @@ class Batches:
                 f"{'a temporary folder' if self.folder is None else str(self.folder)!r} ({drawn.nbytes / 1e6:,.0f} MB)"
             ]
         self._drawn = drawn
-        target, classes = numbers_or_classes(pd.Series(list(drawn.target)), TARGET, self.classes, self.kind)
+        wanted = {name: pd.Series(list(values)) for name, values in _targets(drawn.targets).items()}
+        kinds = {} if self.kind is None else dict.fromkeys(wanted, self.kind)
+        target, classes, targets = typed_targets(wanted, kinds, self.classes)
         return Dataset(
             schema=Schema(tuple(self._column(one) for one in drawn.inputs)),
             columns={one["name"]: drawn.column(one) for one in drawn.inputs},
@@ -110,6 +114,7 @@ class Batches:
             ids=np.arange(drawn.rows),
             weight=None if drawn.weight is None else row_weights(drawn.weight, "weight"),
             notices=tuple(notices),
+            targets=targets,
         )
 
     def _column(self, given: dict[str, Any]) -> Column:
@@ -165,8 +170,8 @@ def _of_data_set(made: Any) -> tuple[Iterator[Any], int | None]:
     )
 
 
-def _parts(batch: Any, name: str) -> tuple[dict[str, Any], npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """The inputs by name, the target and the weights of a batch."""
+def _parts(batch: Any, name: str) -> tuple[dict[str, Any], dict[str, Any], npt.NDArray[Any] | None]:
+    """The inputs by name, the targets by name and the weights of a batch."""
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
         told = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else f"a {type(batch).__name__}"
         raise DataError(f"it came as {told}; expected (x, y) or (x, y, weight)")
@@ -174,15 +179,30 @@ def _parts(batch: Any, name: str) -> tuple[dict[str, Any], npt.NDArray[Any], npt
     if isinstance(x, (tuple, list)):
         raise DataError(f"its x is a {type(x).__name__}; expected an array, or a dict of named arrays")
     inputs = {str(key): np.asarray(value) for key, value in x.items()} if hasattr(x, "items") else {name: np.asarray(x)}
-    return inputs, _target(np.asarray(y)), None if weight is None else np.asarray(weight).reshape(-1)
+    targets = {str(key): value for key, value in y.items()} if hasattr(y, "items") else {TARGET: y}
+    made = {key: _target(np.asarray(value)) for key, value in targets.items()}
+    return inputs, made, None if weight is None else np.asarray(weight).reshape(-1)
 
 
 def _target(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """One value or class per row; of one-hot rows the position of the 1."""
+    """(m,) or (m, columns)."""
+    if y.ndim not in (1, 2):
+        raise DataError(f"its y has shape {y.shape}; expected one number or class per row, or a row of them")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.ndim == 1:
-        return np.array([one.decode() for one in y]) if y.dtype.kind in "SO" and isinstance(y[0], bytes) else y
-    if y.ndim == 2 and y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all():
-        return np.asarray(y.argmax(axis=1))
-    raise DataError(f"its y has shape {y.shape}; expected one number or class per row, or one-hot rows")
+    bytes_only = y.dtype.kind in "SO" and y.size and isinstance(y.flat[0], bytes)  # texts, as TensorFlow has them
+    return np.vectorize(bytes.decode)(y) if bytes_only else y
+
+
+def _targets(drawn: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """Each target's column; of one-hot rows the position of the 1."""
+    found: dict[str, Any] = {}
+    for name, values in drawn.items():
+        found |= {name: values.argmax(axis=1)} if _is_one_hot(values) else named_targets(values, name)
+    return found
+
+
+def _is_one_hot(values: npt.NDArray[Any]) -> bool:
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        return False
+    return bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all())

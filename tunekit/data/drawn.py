@@ -31,14 +31,16 @@ class Drawn:
     """The folder of the rows.
 
     Args:
-        folder: holds `input_<k>.npy`, `y.npy`, perhaps `weight.npy`, and `rows.json`.
+        folder: holds `input_<k>.npy`, `target_<k>.npy`, perhaps `weight.npy`, and `rows.json`.
         inputs: name, shape and dtype of each input; the shape of numbers is empty.
+        names: of the targets.
         rows: how many.
         batches: that they came in.
     """
 
     folder: Path
     inputs: tuple[dict[str, Any], ...]
+    names: tuple[str, ...]
     rows: int
     batches: int
 
@@ -48,7 +50,7 @@ class Drawn:
         if not (folder / FACTS).exists():
             return None
         facts = json.loads((folder / FACTS).read_text())
-        return cls(folder, tuple(facts["inputs"]), facts["rows"], facts["batches"])
+        return cls(folder, tuple(facts["inputs"]), tuple(facts["names"]), facts["rows"], facts["batches"])
 
     @property
     def nbytes(self) -> int:
@@ -56,9 +58,10 @@ class Drawn:
         return sum(path.stat().st_size for path in self.folder.iterdir())
 
     @property
-    def target(self) -> npt.NDArray[Any]:
-        """(n,) as they came."""
-        return np.asarray(np.load(self.folder / "y.npy", allow_pickle=False))
+    def targets(self) -> dict[str, npt.NDArray[Any]]:
+        """Each target by its name as it came: (n,) or (n, columns)."""
+        paths = [self.folder / f"target_{number}.npy" for number in range(len(self.names))]
+        return {name: np.load(path, allow_pickle=False) for name, path in zip(self.names, paths, strict=True)}
 
     @property
     def weight(self) -> npt.NDArray[np.float64] | None:
@@ -85,7 +88,7 @@ class Writer:
         self._channels = channels
         self._draft = folder.with_name(f"{folder.name}.part")
         self._inputs: list[dict[str, Any]] = []
-        self._targets: list[npt.NDArray[Any]] = []
+        self._targets: list[dict[str, npt.NDArray[Any]]] = []
         self._weights: list[npt.NDArray[Any]] = []
         self._rows = 0
         self._written = 0
@@ -103,7 +106,10 @@ class Writer:
         shutil.rmtree(self._draft, ignore_errors=True)
 
     def add(
-        self, inputs: dict[str, npt.NDArray[Any]], target: npt.NDArray[Any], weight: npt.NDArray[Any] | None
+        self,
+        inputs: dict[str, npt.NDArray[Any]],
+        targets: dict[str, npt.NDArray[Any]],
+        weight: npt.NDArray[Any] | None,
     ) -> None:
         """Write the rows of a batch.
 
@@ -119,7 +125,10 @@ class Writer:
                 f"it has the inputs {', '.join(map(repr, inputs))}{'' if weight is None else ' and weights'}; expected "
                 f"what the first batch has: {', '.join(map(repr, names))}{' and weights' if weighted else ''}"
             )
-        lengths = {name: len(cells) for name, cells in inputs.items()} | {"y": len(target)}
+        shapes = {name: values.shape[1:] for name, values in targets.items()}
+        if self._targets and shapes != (first := {name: one.shape[1:] for name, one in self._targets[0].items()}):
+            raise DataError(f"its y has the targets {shapes}; expected what the first batch has: {first}")
+        lengths = {name: len(cells) for name, cells in (inputs | targets).items()}
         lengths |= {} if weight is None else {"weight": len(weight)}
         if len(set(lengths.values())) > 1:
             raise DataError(f"its parts differ in their number of rows: {lengths}; expected one of each for every row")
@@ -132,9 +141,9 @@ class Writer:
                 f"{self._written / 1e9:,.1f} GB of rows were drawn, and the disk has no room for more; expected an "
                 "end: say steps=, or give folder= on a larger disk"
             )
-        self._targets.append(target)
+        self._targets.append(targets)
         self._weights += [] if weight is None else [weight]
-        self._rows += len(target)
+        self._rows += len(next(iter(targets.values())))
 
     def finish(self) -> Drawn:
         """Put the folder into its place.
@@ -148,10 +157,13 @@ class Writer:
             file.seek(0)
             self._header(file, one)
         self._open.close()
-        np.save(self._draft / "y.npy", _plain(np.concatenate(self._targets)), allow_pickle=False)
+        names = tuple(self._targets[0])
+        for number, name in enumerate(names):
+            values = _plain(np.concatenate([some[name] for some in self._targets]))
+            np.save(self._draft / f"target_{number}.npy", values, allow_pickle=False)
         if self._weights:
             np.save(self._draft / "weight.npy", np.concatenate(self._weights).astype(np.float64))
-        drawn = Drawn(self._folder, tuple(self._inputs), self._rows, len(self._targets))
+        drawn = Drawn(self._folder, tuple(self._inputs), names, self._rows, len(self._targets))
         facts = {name: value for name, value in asdict(drawn).items() if name != "folder"}
         (self._draft / FACTS).write_text(json.dumps(facts, indent=1))
         shutil.rmtree(self._folder, ignore_errors=True)
