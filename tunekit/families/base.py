@@ -67,7 +67,8 @@ class Part:
         values = sum(array[:1].size for array in self.rows.arrays)
         most = max(SAMPLED // (4 * max(values, 1)), 1)
         order = np.random.default_rng(seed).permutation(len(self))
-        _, first = np.unique(self.target[order], return_index=True)
+        several = self.target.ndim > 1
+        first = np.empty(0, dtype=np.int64) if several else np.unique(self.target[order], return_index=True)[1]
         kept = order[:most] if len(first) > most else order[np.union1d(first, np.arange(min(most, len(order))))]
         kept = np.sort(kept)
         weight = None if self.weight is None else self.weight[kept]
