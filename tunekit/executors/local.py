@@ -273,14 +273,14 @@ class LocalExecutor(Executor):
         self._children.append(child)
         return child
 
-    def listen(self, timeout: float) -> list[tuple[Child, Any]]:
-        """See `Executor.listen`."""
+    def listen(self, timeout: float, *others: Connection) -> list[tuple[Child, Any]]:
+        """See `Executor.listen`; it returns early where one of the other connections can be read."""
         channels: dict[Any, LocalChild] = {child.process.channel: child for child in self._children}
         patient = {channel: child for channel, child in channels.items() if child.process.gone_since is None}
         controls = [server.control for server in self._servers.values()]
         if len(patient) < len(channels):
             timeout = min(timeout, 0.05)
-        readable = wait([*patient, *controls], timeout)
+        readable = wait([*others, *patient, *controls], timeout)
         for heavy in list(self._servers):
             if not self._servers[heavy].listen():
                 self._restart(heavy)

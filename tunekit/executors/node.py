@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Node:
         self._memory = min(memory, Limits.for_machine(sharers, None).memory or memory)
         self._kinds = (False, True) if heavy else (False,)
         self._ready: frozenset[bool] = frozenset()
-        self._executor = _NodeExecutor(slots, threads, self._folder / "servers.log", data, heavy=heavy)
+        self._executor = LocalExecutor(slots, threads, self._folder / "servers.log", data, heavy=heavy)
         self._children: dict[int, Child] = {}
         self._numbers: dict[Child, int] = {}
 
@@ -113,7 +113,7 @@ class Node:
                 line.send(("joined", number, __version__))
                 try:
                     while self._take_letters(line):
-                        self._tell(line, self._executor.listen_until(line, TICK if self._children else IDLE))
+                        self._tell(line, self._executor.listen(TICK if self._children else IDLE, line))
                 except StudyError as error:
                     line.send(("broken", str(error)))
         except (ConnectionError, EOFError):
@@ -161,18 +161,6 @@ class Node:
         if said or ready != self._ready:
             self._ready = ready
             line.send(("said", ready, said, files))
-
-
-class _NodeExecutor(LocalExecutor):
-    """A `LocalExecutor` that stops listening when its owner has something for it."""
-
-    def listen_until(self, line: Connection, timeout: float) -> list[tuple[Child, Any]]:
-        """Like `listen`, and returns early when the line can be read."""
-        channels = [child.process.channel for child in self._children if child.process.gone_since is None]
-        if len(channels) < len(self._children):
-            timeout = min(timeout, 0.05)
-        wait([line, *channels, *(server.control for server in self._servers.values())], timeout)
-        return self.listen(0.0)
 
 
 def run_order(place: Place, call: bytes, path: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunekit.objectives import COSTS
-from tunekit.tracking.standings import score_text
+from tunekit.tracking.standings import score_text, trial_name
 
 
 def front_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -18,5 +18,5 @@ def front_rows(summary: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, .
         trial = trials.get(number) or {}
         own = trial.get("costs") or {}
         cells = [score_text(trial.get("score")), *(score_text(own.get(name)) for name in costs)]
-        rows.append((f"{number:03d} {trial.get('family') or ''}".strip(), *cells))
+        rows.append((trial_name({"trial": number, **trial}), *cells))
     return [f"{name}, {COSTS[name]}" for name in costs], rows

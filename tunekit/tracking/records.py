@@ -15,7 +15,7 @@ from tunekit.objectives import COSTS
 from tunekit.tracking.advice import advice_lines, importances
 from tunekit.tracking.front import front_rows
 from tunekit.tracking.observer import StudyFacts
-from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text
+from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text, trial_name
 from tunekit.trial import State, Trial
 
 STATUS = {
@@ -216,9 +216,14 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
         return [f"**No blend was made.** {counted}"]
     interval = [score_text(bound) for bound in ensemble.get("test_interval") or ()]
     single = ensemble.get("best_single") or {}
+    best = trial_name(single) if single else "best single"
     rows = [
         ("**blend**", f"**{score_text(ensemble.get('test_score'))}**", score_text(ensemble.get("oof_score"))),
-        (_label(single) or "best single", score_text(single.get("test_score")), score_text(single.get("score"))),
+        (
+            best,
+            score_text(single.get("test_score")),
+            score_text(single.get("score")),
+        ),
         ("baseline", "", score_text(summary.get("baseline"))),
     ]
     lines = [f"**{ensemble.get('verdict') or 'No verdict.'}** {counted}", ""]
@@ -226,16 +231,10 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
     if len(interval) == 2:
         lines += ["", f"The blend's test score lies between {interval[0]} and {interval[1]} (95%)."]
     members = [
-        (_label(member), _weight_text(member.get("weight")), score_text(member.get("score")))
+        (trial_name(member), _weight_text(member.get("weight")), score_text(member.get("score")))
         for member in ensemble.get("members") or ()
     ]
     return [*lines, "", "### The blend", *_table(("trial", "weight", standings.facts.metric), members)]
-
-
-def _label(member: Mapping[str, Any]) -> str:
-    trial = member.get("trial")
-    number = f"{trial:03d}" if isinstance(trial, int) else str(trial or "")
-    return f"{number} {member.get('family') or ''}".strip()
 
 
 def _weight_text(weight: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunekit.tracking.observer import StudyFacts
@@ -75,6 +75,13 @@ def counts_text(counts: Counter[State]) -> str:
     """
     order = (State.COMPLETE, State.STOPPED, State.FAILED, State.INTERRUPTED, State.RUNNING)
     return ", ".join(f"{counts[state]} {state}" for state in order if counts[state]) or "none"
+
+
+def trial_name(trial: Mapping[str, Any], number: str = "trial") -> str:
+    """How people read a trial: "017 wide_deep"."""
+    value = trial.get(number)
+    text = f"{value:03d}" if isinstance(value, int) else str(value if value is not None else "")
+    return f"{text} {trial.get('family') or ''}".strip() or "-"
 
 
 def score_text(value: Any) -> str:

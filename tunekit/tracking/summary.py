@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tunekit.tracking.advice import advice_lines
 from tunekit.tracking.front import front_rows
-from tunekit.tracking.standings import counts_text, score_text, seconds_text, spread_text
+from tunekit.tracking.standings import counts_text, score_text, seconds_text, spread_text, trial_name
 from tunekit.trial import State
 
 STYLES = {
@@ -85,13 +85,6 @@ def rank(trials: list[Mapping[str, Any]], *, smaller: bool) -> list[Mapping[str,
         and math.isfinite(trial["score"])
     ]
     return sorted(scored, key=lambda trial: trial["score"] if smaller else -trial["score"])
-
-
-def trial_name(trial: Mapping[str, Any], number: str = "trial") -> str:
-    """How people read a trial: "017 wide_deep"."""
-    value = trial.get(number)
-    text = f"{value:03d}" if isinstance(value, int) else str(value if value is not None else "")
-    return f"{text} {trial.get('family') or ''}".strip() or "-"
 
 
 def score_table(metric: str, *more: str) -> Table:
