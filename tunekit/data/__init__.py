@@ -6,6 +6,7 @@ from tunekit.data.images import Arrays, Images
 from tunekit.data.preparation import Preparation
 from tunekit.data.reading import GAPS, read_chunks, read_frame
 from tunekit.data.schema import Column, Encoded, Schema
+from tunekit.data.series import Series
 from tunekit.data.split import (
     Folds,
     GroupKFold,
@@ -34,6 +35,7 @@ __all__ = [
     "KFold",
     "Preparation",
     "Schema",
+    "Series",
     "Split",
     "StratifiedKFold",
     "Table",

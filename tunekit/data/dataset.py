@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +40,10 @@ class Dataset:
         targets: what the columns of `target` are, if there are several.
         ordered: whether the classes have an order.
         class_weight: what rows of each class weigh in training, or "balanced"; None for all the same.
+        horizon: of forecasts: seconds from when one is made to its target. Such rows overlap in time. None otherwise.
+        naive: of forecasts: where the only array holds what a simple one would predict: its position among the values
+            of a cell, by the simple forecast's name.
+        anchor: the position of the one whose difference from the target is learnt; None to learn the target itself.
     """
 
     schema: Schema
@@ -53,6 +58,9 @@ class Dataset:
     targets: tuple[Target, ...] = ()
     ordered: bool = False
     class_weight: tuple[float, ...] | str | None = None
+    horizon: float | None = None
+    naive: Mapping[str, int] = field(default_factory=dict)
+    anchor: int | None = None
 
     def __len__(self) -> int:
         return len(self.target)
@@ -105,7 +113,8 @@ class Dataset:
     @property
     def _more(self) -> tuple[Any, ...]:
         """What few data sets have; those that don't keep their digest."""
-        return tuple(one for one in (self.ordered, self.class_weight) if one)
+        forecasts = () if self.horizon is None else (self.horizon, self.anchor, self.schema.windows)
+        return tuple(one for one in (self.ordered, self.class_weight, forecasts) if one)
 
     def weights_of_classes(self, rows: npt.NDArray[np.int64]) -> list[float] | None:
         """What rows of each class weigh in training; balanced ones are those of the given rows."""

@@ -6,8 +6,9 @@ One `Preparation` a fold. It offers the same rows in the layouts that the famili
 layout     arrays
 =========  =====================================================================================================
 columns    {"numbers": float32 (n, D + M), "codes": int32 (n, C)}: scaled numbers, M gap indicators, codes; and each
-           array column by its name, float32 (n, *shape), scaled channel by channel; and each text column by its name,
-           int32 (n, length), numbers of words, those that no training row has as unknown
+           array column by its name, float32 (n, *shape), scaled channel by channel (of series: each by its own rows);
+           and each text column by its name, int32 (n, length), numbers of words, those that no training row has as
+           unknown
 flat       float32 (n, D + M + H + P): the numbers as above, then one 0/1 column for each known (column, code) pair,
            then the values of the arrays as above
 ordinal    float32 (n, D + M + C + P): the numbers as above, then the codes as numbers, then the arrays
@@ -20,7 +21,7 @@ y+bag      the layout y, then the weights of terms of each text column, as `tune
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,35 @@ class ArrayScale:
     Args:
         name: of the column.
         shape: of a cell.
-        center: (channels,) float32 means over the training rows and all other axes.
-        factor: (channels,) float32 1 / standard deviation; 0 for a constant channel.
+        center: (channels,) float32 means over the training rows and all other axes; or (codes, channels), one row for
+            each code of a category column, where missing, unseen and rare levels have that of all rows.
+        factor: in the same shape, float32 1 / standard deviation; 0 for a constant channel.
+        by: position of that category column; -1 for none.
     """
 
     name: str
     shape: tuple[int, ...]
     center: npt.NDArray[np.float32]
     factor: npt.NDArray[np.float32]
+    by: int = -1
+
+    @classmethod
+    def fit_by(cls, name: str, cells: npt.NDArray[Any], codes: npt.NDArray[np.int32], size: int, by: int) -> ArrayScale:
+        """Learn from the cells of training rows, those of each code apart.
+
+        Args:
+            name: of the column.
+            cells: (n, *shape).
+            codes: (n,) of the category column.
+            size: how many codes there are.
+            by: the category column's position.
+        """
+        whole = cls.fit(name, cells)
+        center, factor = (np.tile(array, (size, 1)) for array in (whole.center, whole.factor))
+        for code in _own_scales(codes, size):
+            own = cls.fit(name, cells[codes == code])
+            center[code], factor[code] = own.center, own.factor
+        return cls(name, whole.shape, center, factor, by)
 
     @classmethod
     def fit(cls, name: str, cells: Any) -> ArrayScale:
@@ -83,11 +105,18 @@ class ArrayScale:
         factor = np.divide(1.0, spread, out=np.zeros(channels), where=spread > 0)
         return cls(name, cells.shape[1:], center.astype(np.float32), factor.astype(np.float32))
 
-    def apply(self, cells: Any) -> Any:
-        """Scale cells, (n, *shape); lazy ones when they are asked for."""
+    def apply(self, cells: Any, codes: npt.NDArray[np.int32] | None = None) -> Any:
+        """Scale cells, (n, *shape), lazy ones when they are asked for; `codes`, (n, C), are those of all categories."""
         if isinstance(cells, LazyRows):
-            return cells.mapped(self.apply, np.float32)
-        return (np.asarray(cells, dtype=np.float32) - self.center) * self.factor
+            some = None if codes is None else np.asarray(codes)
+            read = lambda places: self.apply(cells[places], None if some is None else some[places])  # noqa: E731
+            return LazyRows(read, cells.shape, np.dtype(np.float32))
+        center, factor = self.center, self.factor
+        if self.by >= 0:
+            assert codes is not None
+            alike = (len(cells), *(1 for _ in self.shape[:-1]), self.shape[-1])
+            center, factor = (table[codes[:, self.by]].reshape(alike) for table in (center, factor))
+        return (np.asarray(cells, dtype=np.float32) - center) * factor
 
 
 @dataclass(frozen=True)
@@ -102,8 +131,13 @@ class Preparation:
         lookup: (sum of cardinalities,) the code that stands for each code: itself if known, else unseen.
         hot: (H, 2) the (column, code) pairs that layout "flat" has a 0/1 column for: the known codes, of a column with
             more than `MOST_HOT` the most frequent ones.
-        target_center: mean of the training target; 0 unless regression.
-        target_scale: standard deviation of the training target; 1 unless regression.
+        target_center: mean of the training target, or of its difference from the anchor; 0 unless regression.
+        target_scale: standard deviation of the same; 1 unless regression.
+        target_by: position of the category column whose levels have target scales of their own; -1 for none.
+        targets: (codes, 2) center and scale of the target for each code of that column; missing, unseen and rare levels
+            have those of all rows. (0, 2) for none.
+        anchor: position of a value among those of the first array column's cells, from which the target's difference is
+            learnt; -1 for none.
         arrays: how each array column is scaled.
         texts: the words and terms of each text column.
     """
@@ -116,6 +150,9 @@ class Preparation:
     hot: npt.NDArray[np.int64]
     target_center: float
     target_scale: float
+    target_by: int = -1
+    targets: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    anchor: int = -1
     arrays: tuple[ArrayScale, ...] = ()
     texts: tuple[Terms, ...] = ()
 
@@ -127,6 +164,8 @@ class Preparation:
         target: npt.NDArray[np.float64] | None = None,
         array_names: tuple[str, ...] = (),
         text_columns: tuple[TextColumn, ...] = (),
+        scaled_by: tuple[int, ...] = (),
+        anchor: int = -1,
     ) -> Preparation:
         """Learn from training rows.
 
@@ -136,9 +175,16 @@ class Preparation:
             target: float (n,) for regression, where nets train on the standardised target; None otherwise.
             array_names: of the array columns.
             text_columns: the text columns.
+            scaled_by: per array column, the position of the category column by whose levels it and the target are
+                scaled; -1 or left out to scale all rows alike.
+            anchor: see the field.
         """
+        named = list(zip(array_names, rows.arrays, scaled_by or [-1] * len(array_names), strict=True))
+        target_by = max((by for _, _, by in named), default=-1) if target is not None else -1
         center, factor = _scales(rows.numbers)
-        spread = 0.0 if target is None else float(np.std(target))
+        if target is not None and anchor >= 0:
+            target = target - _anchors(rows, anchor)
+        mean, spread = (0.0, 1.0) if target is None else _mean_and_spread(target)
         counts = [np.bincount(rows.codes[:, column], minlength=size) for column, size in enumerate(cardinalities)]
         return cls(
             center=center,
@@ -147,11 +193,41 @@ class Preparation:
             offsets=np.concatenate([[0], np.cumsum(cardinalities)[:-1]]).astype(np.int64)[: len(cardinalities)],
             lookup=_lookup(counts),
             hot=_hot(counts),
-            target_center=0.0 if target is None else float(np.mean(target)),
-            target_scale=spread if spread > 0 else 1.0,
-            arrays=tuple(ArrayScale.fit(name, cells) for name, cells in zip(array_names, rows.arrays, strict=True)),
+            target_center=mean,
+            target_scale=spread,
+            target_by=target_by,
+            targets=_targets(target, rows.codes, cardinalities, target_by),
+            anchor=-1 if target is None else anchor,
+            arrays=tuple(
+                ArrayScale.fit(name, cells)
+                if by < 0
+                else ArrayScale.fit_by(name, cells, rows.codes[:, by], cardinalities[by], by)
+                for name, cells, by in named
+            ),
             texts=tuple(Terms.fit(column, cells) for column, cells in zip(text_columns, rows.texts, strict=True)),
         )
+
+    @property
+    def relative(self) -> bool:
+        """Whether rows differ in the scale or the anchor of their target."""
+        return self.target_by >= 0 or self.anchor >= 0
+
+    def standardised(self, target: npt.NDArray[np.float64], rows: Encoded) -> npt.NDArray[np.float64]:
+        """The regression target of rows, (n,), as it is learnt: with mean 0 and deviation 1 in the training rows."""
+        center, scale = self._target_scales(rows)
+        return np.asarray((target - center) / scale)
+
+    def in_units(self, raw: npt.NDArray[Any], rows: Encoded) -> npt.NDArray[np.float64]:
+        """The inverse of `standardised`, for predictions (n, 1)."""
+        center, scale = (part[:, None] if np.ndim(part) else part for part in self._target_scales(rows))
+        return np.asarray(np.asarray(raw, dtype=np.float64) * scale + center)
+
+    def _target_scales(self, rows: Encoded) -> tuple[Any, Any]:
+        center: Any = self.target_center
+        scale: Any = self.target_scale
+        if self.target_by >= 0:
+            center, scale = self.targets[rows.codes[:, self.target_by]].T
+        return (center + _anchors(rows, self.anchor) if self.anchor >= 0 else center), scale
 
     def apply(self, rows: Encoded, layout: str) -> dict[str, Any]:
         """The rows in a layout, as named arrays; all layouts but "columns" have one array, named "features".
@@ -168,8 +244,8 @@ class Preparation:
             return {"features": texts[name]}
         if layout.startswith(ALONE):
             position = [scale.name for scale in self.arrays].index(layout.removeprefix(ALONE))
-            return {"features": self.arrays[position].apply(rows.arrays[position])}
-        arrays = [scale.apply(cells) for scale, cells in zip(self.arrays, rows.arrays, strict=True)]
+            return {"features": self.arrays[position].apply(rows.arrays[position], rows.codes)}
+        arrays = [scale.apply(cells, rows.codes) for scale, cells in zip(self.arrays, rows.arrays, strict=True)]
         numbers = self._numbers(rows.numbers)
         codes = self.lookup[rows.codes + self.offsets] if len(self.offsets) else rows.codes
         if layout == "columns":
@@ -187,7 +263,7 @@ class Preparation:
         """The fields as arrays, for `numpy.savez`."""
         plain = {name: np.asarray(getattr(self, name)) for name in _plain_fields()}
         for number, scale in enumerate(self.arrays):
-            parts = {"name": scale.name, "shape": scale.shape, "center": scale.center, "factor": scale.factor}
+            parts = {name: getattr(scale, name) for name in ("name", "shape", "center", "factor", "by")}
             plain |= {f"array_{number}_{part}": np.asarray(value) for part, value in parts.items()}
         for number, terms in enumerate(self.texts):
             plain |= {f"text_{number}_{part}": value for part, value in terms.to_arrays().items()}
@@ -199,10 +275,10 @@ class Preparation:
         values: dict[str, Any] = {name: arrays[name] for name in _plain_fields()}
         scales: list[ArrayScale] = []
         while f"array_{len(scales)}_name" in arrays:
-            name, shape, center, factor = (
-                arrays[f"array_{len(scales)}_{part}"] for part in ("name", "shape", "center", "factor")
+            name, shape, center, factor, by = (
+                arrays[f"array_{len(scales)}_{part}"] for part in ("name", "shape", "center", "factor", "by")
             )
-            scales.append(ArrayScale(str(name), tuple(int(size) for size in shape), center, factor))
+            scales.append(ArrayScale(str(name), tuple(int(size) for size in shape), center, factor, int(by)))
         values["arrays"] = tuple(scales)
         texts: list[Terms] = []
         while f"text_{len(texts)}_name" in arrays:
@@ -210,6 +286,8 @@ class Preparation:
         values["texts"] = tuple(texts)
         for name in ("target_center", "target_scale"):
             values[name] = float(values[name])
+        for name in ("target_by", "anchor"):
+            values[name] = int(values[name])
         return cls(**values)
 
     def _numbers(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -239,6 +317,35 @@ class Preparation:
 
     def _unseens(self) -> npt.NDArray[np.int64]:
         return self._ends() - self.offsets - 1
+
+
+def _own_scales(codes: npt.NDArray[np.int32], size: int) -> npt.NDArray[np.int64]:
+    """The codes of levels with rows enough for a scale of their own."""
+    counts = np.bincount(codes, minlength=size)
+    return np.array([code for code in range(MISSING + 1, size - 1) if counts[code] >= RARE], dtype=np.int64)
+
+
+def _anchors(rows: Encoded, place: int) -> npt.NDArray[np.float64]:
+    """(n,): one value of the first array column's cells."""
+    cells = rows.arrays[0]
+    return np.asarray(cells.reshape(len(cells), -1)[:, place], dtype=np.float64)
+
+
+def _mean_and_spread(target: npt.NDArray[np.float64]) -> tuple[float, float]:
+    spread = float(np.std(target))
+    return float(np.mean(target)), spread if spread > 0 else 1.0
+
+
+def _targets(
+    target: npt.NDArray[np.float64] | None, codes: npt.NDArray[np.int32], cardinalities: tuple[int, ...], by: int
+) -> npt.NDArray[np.float64]:
+    if target is None or by < 0:
+        return np.empty((0, 2))
+    size = cardinalities[by]
+    table = np.tile(_mean_and_spread(target), (size, 1))
+    for code in _own_scales(codes[:, by], size):
+        table[code] = _mean_and_spread(target[codes[:, by] == code])
+    return table
 
 
 def _plain_fields() -> list[str]:

@@ -7,7 +7,7 @@ becomes the position of its text in the column's list of levels. Nothing here de
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,12 @@ MISSING = 0
 CALENDAR = ("days", "year", "month", "day", "weekday", "hour")
 """What a date column becomes, in this order: six numbers."""
 
+FINEST = 2.0**20
+"""Steps that sines are rounded to: the last bits differ between libraries, and trees compare to the last one."""
+
+CYCLES = {"day": 86_400.0, "week": 604_800.0, "year": 31_556_952.0}
+"""Seconds of the cycles that a date can be told in: a part "day_sin" is the sine of where in the day it is."""
+
 Number = TypeVar("Number")
 
 
@@ -40,6 +46,8 @@ class Column:
             a level is its position plus one.
         shape: of an array's cells; the last axis is that of the channels. Of a text, how many words are read.
         dtype: of an array: "uint8" or "float32".
+        by: of an array: the category column whose levels are each scaled by their own rows; "" to scale all alike.
+        parts: what a date becomes: some of `CALENDAR`, or a cycle's "_sin" and "_cos".
     """
 
     name: str
@@ -47,6 +55,8 @@ class Column:
     levels: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     dtype: str = ""
+    by: str = field(default="", repr=False)
+    parts: tuple[str, ...] = field(default=CALENDAR, repr=False)
 
     @property
     def is_number(self) -> bool:
@@ -63,7 +73,7 @@ class Column:
         """Names of the numbers that this column becomes; none for a category, a text or an array."""
         if not self.is_number:
             return ()
-        return tuple(f"{self.name}:{part}" for part in CALENDAR) if self.kind == "date" else (self.name,)
+        return tuple(f"{self.name}:{part}" for part in self.parts) if self.kind == "date" else (self.name,)
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,17 @@ class Schema:
         )
 
     @property
+    def windows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """What columns are beside their repr, as forecasts need it: what they are scaled by, and a date's parts."""
+        return tuple((column.by, column.parts) for column in self.columns)
+
+    @property
+    def scaled_by(self) -> tuple[int, ...]:
+        """Per array column, the position in `categorical` of the column that it is scaled by; -1 for none."""
+        names = [column.name for column in self.categorical]
+        return tuple(names.index(column.by) if column.by else -1 for column in self.arrays)
+
+    @property
     def number_features(self) -> tuple[str, ...]:
         """The D names of the columns of `Encoded.numbers`."""
         return tuple(feature for column in self.numeric for feature in column.features)
@@ -205,8 +226,8 @@ class Schema:
         numbers = np.empty((rows, len(self.number_features)), dtype=np.float64)
         position = 0
         for column in self.numeric:
-            parts = calendar(typed[column.name], np.floor) if column.kind == "date" else [typed[column.name]]
-            for part in parts:
+            given = typed[column.name]
+            for part in date_parts(given, column.parts, np.floor, np.sin) if column.kind == "date" else [given]:
                 numbers[:, position] = part
                 position += 1
         codes = np.empty((rows, len(self.categorical)), dtype=np.int32)
@@ -250,6 +271,27 @@ def _with_levels(column: Column, values: npt.NDArray[Any]) -> Column:
         words, length = learn_words(values, TEXTS[column.kind])
         return replace(column, levels=words, shape=column.shape or (length,))
     return column
+
+
+def date_parts(
+    seconds: Number, parts: tuple[str, ...], floor: Callable[[Any], Any], sin: Callable[[Any], Any]
+) -> list[Number]:
+    """Parts of seconds since 1970, as a `Column` names them, for numpy and for graph nodes alike.
+
+    >>> [round(float(part), 6) for part in date_parts(np.array(21600.0), ("day_sin", "day_cos"), np.floor, np.sin)]
+    [1.0, 0.0]
+    """
+    known: dict[str, Number] = {}
+    if set(parts) & set(CALENDAR):
+        known.update(zip(CALENDAR, calendar(seconds, floor), strict=True))
+    for name, length in CYCLES.items():
+        if f"{name}_sin" in parts or f"{name}_cos" in parts:
+            # A week begins on Monday, as 1970-01-05 was; a cosine is the sine a quarter later.
+            turns: Any = (seconds - 345_600.0) / length if name == "week" else seconds / length  # type: ignore[operator]
+            for wave, ahead in (("sin", 0.0), ("cos", 0.25)):
+                exact = sin((turns + ahead - floor(turns + ahead)) * (2.0 * np.pi))
+                known[f"{name}_{wave}"] = floor(exact * FINEST + 0.5) / FINEST
+    return [known[part] for part in parts]
 
 
 def _codes(texts: npt.NDArray[Any], levels: tuple[str, ...]) -> npt.NDArray[np.int32]:

@@ -62,6 +62,11 @@ class Split(ABC):
         Raises:
             DataError: too few rows, classes or groups for this split.
         """
+        if data.horizon is not None and not isinstance(self, TimeSplit):
+            raise DataError(
+                f"the rows are forecasts, whose histories overlap, and the split is {self!r}: rows that train would "
+                "hold what others are judged on; expected a split in time, such as tk.TimeSplit(3)"
+            )
         if data.classes:
             _check_class_counts(data, data.target, least=2)
         everything = np.arange(len(data), dtype=np.int64)
@@ -164,20 +169,59 @@ class GroupKFold(KFold):
             yield rows[train], rows[valid]
 
 
+@dataclass(frozen=True, repr=False)
 class TimeSplit(KFold):
     """Forward chaining: k times, train on the past and judge on what follows. The latest rows are the test rows.
 
     Rows of one moment stay together. The first part of the rows only ever trains.
+
+    Args:
+        test: share of all rows that only the final judgement sees.
+        k: how many times, at least 1.
+        start: share of the other rows that only ever trains; 1 / (k + 1) if None. Every fold's model is a part of the
+            blend: where seasons matter, the first should have seen some.
+        gap: seconds between the last training row and the first row that judges, rows in between are left out; of
+            forecasts from `Series` the time from when one is made to its target, else 0, if None.
     """
+
+    start: float | None = field(default=None, kw_only=True)
+    gap: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        Split.__post_init__(self)
+        if self.k < 1:
+            raise DataError(f"k={self.k}; expected at least 1 fold")
+        if self.start is not None and not 0 < self.start < 1:
+            raise DataError(f"start={self.start}; expected a share of the rows between 0 and 1, such as 0.5")
+        if self.gap is not None and not self.gap >= 0:
+            raise DataError(f"gap={self.gap}; expected seconds, at least 0")
+
+    def __repr__(self) -> str:
+        told = {"test": self.test, "k": self.k, "start": self.start, "gap": self.gap}
+        return f"TimeSplit({', '.join(f'{name}={value!r}' for name, value in told.items() if value is not None)})"
 
     def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         early, late = _time_parts(data, rows, [1.0 - share])
-        return early, late
+        return self._known_before(data, early, late), late
 
     def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
-        parts = _time_parts(data, rows, [part / (self.k + 1) for part in range(1, self.k + 1)])
+        start = 1 / (self.k + 1) if self.start is None else self.start
+        parts = _time_parts(data, rows, [start + (1 - start) * part / self.k for part in range(self.k)])
         for part in range(1, len(parts)):
-            yield np.concatenate(parts[:part]), parts[part]
+            yield self._known_before(data, np.concatenate(parts[:part]), parts[part]), parts[part]
+
+    def _known_before(self, data: Dataset, rows: Rows, judged: Rows) -> Rows:
+        """The rows whose targets are known when the first of the judged forecasts is made."""
+        gap = (data.horizon or 0.0) if self.gap is None else self.gap
+        if not gap or data.time is None:
+            return rows
+        known: Rows = rows[data.time[rows] <= data.time[judged].min() - gap]
+        if not len(known):
+            raise DataError(
+                f"no training row is {gap:g} s before the first of {len(judged)} rows that judge; expected a longer "
+                "history, fewer folds, or a larger start= of TimeSplit"
+            )
+        return known
 
 
 class TimeHoldout(Holdout):
@@ -197,6 +241,8 @@ class TimeHoldout(Holdout):
 
 def default_split(data: Dataset) -> Split:
     """The split that fits the data: temporal, grouped, stratified or plain; a holdout from 50,000 rows on."""
+    if data.horizon is not None:
+        return TimeSplit(3, start=0.5)  # three fits of a net are enough to wait for
     if data.time is not None:
         return TimeHoldout() if len(data) > LARGE else TimeSplit(5)
     if data.group is not None:

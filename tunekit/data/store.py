@@ -55,7 +55,7 @@ class Store:
         """Write everything.
 
         Args:
-            facts: task, outputs, cardinalities, names of the array columns, and the text columns.
+            facts: task, outputs, cardinalities, and what a `Fold` is told of array and text columns.
             rows: the development rows.
             target: theirs.
             weight: theirs, or None.

@@ -164,7 +164,7 @@ class Table:
                     f"(kinds={{{name!r}: 'category'}} keeps it)"
                 )
                 continue
-            if kind == "number" and name not in self.kinds and name != self.time and _numbers_rows(frame[name]):
+            if kind == "number" and name not in self.kinds and name != self.time and numbers_rows(frame[name]):
                 notices.append(
                     f"column {name!r} numbers the rows and is left out (kinds={{{name!r}: 'number'}} keeps it)"
                 )
@@ -364,7 +364,7 @@ def _is_text(column: pd.Series[Any]) -> bool:
     return bool(np.mean(words) >= SENTENCE)
 
 
-def _numbers_rows(column: pd.Series[Any]) -> bool:
+def numbers_rows(column: pd.Series[Any]) -> bool:
     """Whether a column holds consecutive whole numbers, each once: it tells where a row stands, not what it is."""
     if len(column) <= MOST_CLASSES or not column.is_unique or column.isna().any():
         return False

@@ -32,7 +32,7 @@ NetConverter = Callable[[int], list[onnx.ModelProto]]
 
 Made = TypeVar("Made")
 
-_KINDS = ("constant", "linear", "trees", "keras")
+_KINDS = ("constant", "feature", "linear", "trees", "keras")
 
 
 def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.ModelProto, dict[str, str]]:
@@ -102,7 +102,9 @@ def _folds(
 def _alone(encoding: Encoding, member: Member, folder: Path) -> str:
     """The prediction of one model that is no net."""
     facts, arrays = _read(member, folder, lambda folder: (load_facts(folder), _model_arrays(folder)))
-    return _model(_prepared(encoding, member, folder), facts, arrays, member)
+    prepared = _prepared(encoding, member, folder)
+    output = _model(prepared, facts, arrays, member)
+    return prepared.in_units(output) if facts.get("standardised") else output
 
 
 def _prepared(encoding: Encoding, member: Member, folder: Path) -> Prepared:
@@ -131,6 +133,8 @@ def _model(prepared: Prepared, facts: dict[str, Any], arrays: dict[str, Any], me
     graph = prepared.graph
     if facts["kind"] == "constant":
         return prepared.encoding.repeated(np.asarray(arrays["value"], dtype=np.float64))
+    if facts["kind"] == "feature":
+        return graph.cast(prepared.column(prepared.features(facts["layout"]), facts["position"]), "double")
     if facts["kind"] == "linear":
         weighed = Value(graph, prepared.weighed(arrays["weights"], facts["layout"]))
         return _linked(graph, (weighed + Value(graph, graph.constant(arrays["bias"]))).name, facts["link"])
@@ -152,8 +156,7 @@ def _net(prepared: Prepared, facts: dict[str, Any], net: onnx.ModelProto, plan: 
     if plan.task == "binary" and facts.get("columns", 1) == 2:
         output = graph.node("Gather", output, graph.constant(np.array([1], dtype=np.int64)), axis=1)
     if plan.task == "regression":
-        scaled = Value(graph, output) * prepared.preparation.target_scale
-        output = (scaled + prepared.preparation.target_center).name
+        output = prepared.in_units(output)
     return output
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.texts import PADDING
-from tunekit.data.preparation import ALONE, BAG, CLIP, Preparation
-from tunekit.data.schema import CALENDAR, MISSING, Column, Schema, calendar
+from tunekit.data.preparation import ALONE, BAG, CLIP, ArrayScale, Preparation
+from tunekit.data.schema import MISSING, Column, Schema, date_parts
 from tunekit.data.terms import Bag, Terms
 from tunekit.errors import ExportError
 from tunekit.export.graph import Graph, Value
@@ -40,15 +41,19 @@ class Encoding:
         plain = [column for column in self.schema.numeric if column.kind != "date"]
         blocks = [self._stacked(plain)] if plain else []
         if dates:
-            parts = calendar(Value(self.graph, self._stacked(dates)), Value.floor)
-            blocks += [part.name for part in parts]  # each (dates, n)
+            made = [(column, "") for column in plain]
+            kinds = dict.fromkeys(column.parts for column in dates)
+            for parts in kinds:
+                alike = [column for column in dates if column.parts == parts]
+                given = Value(self.graph, self._stacked(alike))
+                blocks += [part.name for part in date_parts(given, parts, Value.floor, Value.sin)]  # each (alike, n)
+                made += [(column, part) for part in parts for column in alike]
         stacked = self.graph.concat(blocks, axis=0)
         if dates:
-            made = [(column, "") for column in plain] + [(column, part) for part in CALENDAR for column in dates]
             wanted = [
                 (column, part)
                 for column in self.schema.numeric
-                for part in (CALENDAR if column.kind == "date" else ("",))
+                for part in (column.parts if column.kind == "date" else ("",))
             ]
             order = np.array([made.index(feature) for feature in wanted], dtype=np.int64)
             stacked = self.graph.node("Gather", stacked, self.graph.constant(order), axis=0)
@@ -155,9 +160,39 @@ class Prepared:
         """Float32 (n, *shape), each array column by its name, scaled."""
         scaled = {}
         for raw, scale in zip(self.encoding.arrays, self.preparation.arrays, strict=True):
-            centered = self.graph.node("Sub", raw, self.graph.constant(scale.center))
-            scaled[scale.name] = self.graph.node("Mul", centered, self.graph.constant(scale.factor))
+            center, factor = (self._scale_of(scale, table) for table in (scale.center, scale.factor))
+            scaled[scale.name] = self.graph.node("Mul", self.graph.node("Sub", raw, center), factor)
         return scaled
+
+    def _scale_of(self, scale: ArrayScale, table: npt.NDArray[np.float32]) -> str:
+        """Centers or factors, to broadcast over the cells of an array column."""
+        if scale.by < 0:
+            return self.graph.constant(table)
+        axes = np.arange(1, len(scale.shape), dtype=np.int64)
+        found = self._by_code(table, scale.by)
+        return self.graph.node("Unsqueeze", found, self.graph.constant(axes)) if len(axes) else found
+
+    def in_units(self, standardised: str) -> str:
+        """Float64 (n, 1) in the target's units."""
+        learnt, value = self.preparation, Value(self.graph, standardised)
+        if learnt.target_by < 0:
+            value = value * learnt.target_scale + learnt.target_center
+        else:
+            center, scale = (self._by_code(learnt.targets[:, part : part + 1], learnt.target_by) for part in (0, 1))
+            value = value * Value(self.graph, scale) + Value(self.graph, center)
+        if learnt.anchor >= 0:
+            flat = self.graph.node("Flatten", self.encoding.arrays[0], axis=1)
+            value = value + Value(self.graph, self.graph.cast(self.column(flat, learnt.anchor), "double"))
+        return value.name
+
+    def column(self, matrix: str, position: int) -> str:
+        """(n, 1): one column of a matrix."""
+        return self.graph.node("Gather", matrix, self.graph.constant(np.array([position], dtype=np.int64)), axis=1)
+
+    def _by_code(self, table: npt.NDArray[Any], column: int) -> str:
+        """(n, width): the table's row for each row's code in a category column."""
+        code = self.graph.node("Gather", self.encoding.codes, self.graph.constant(np.int64(column)), axis=1)
+        return self.graph.node("Gather", self.graph.constant(table), code, axis=0)
 
     @cached_property
     def texts(self) -> dict[str, str]:

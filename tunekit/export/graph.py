@@ -59,6 +59,10 @@ class Value:
         """The largest whole number that is not larger."""
         return Value(self.graph, self.graph.node("Floor", self.name))
 
+    def sin(self) -> Value:
+        """The sine, of radians."""
+        return Value(self.graph, self.graph.node("Sin", self.name))
+
     def _with(self, operation: str, other: Value | float) -> Value:
         right = other.name if isinstance(other, Value) else self.graph.constant(np.float64(other))
         return Value(self.graph, self.graph.node(operation, self.name, right))

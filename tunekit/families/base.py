@@ -97,6 +97,10 @@ class Fold:
         words: gives the words of each text column by its name, in the order of their numbers.
         targets: what they are, if there are several.
         row_memo: that of what is made of rows without their targets, where that is shared; else None.
+        scaled_by: per array column, the category column by whose levels it and the target are scaled; see
+            `Preparation.fit`.
+        naive: of forecasts, the place of simple ones among the values of the array column; see `Dataset.naive`.
+        anchor: the place of the one whose difference from the target is learnt; -1 for none.
     """
 
     number: int
@@ -116,6 +120,9 @@ class Fold:
     words: Callable[[], Mapping[str, Sequence[str]]] = dict
     targets: tuple[Target, ...] = ()
     row_memo: dict[str, Any] | None = None
+    scaled_by: tuple[int, ...] = ()
+    naive: Mapping[str, int] = field(default_factory=dict)
+    anchor: int = -1
 
     @property
     def preparation(self) -> Preparation:
@@ -123,7 +130,15 @@ class Fold:
         target = self.train.target if self.task == "regression" else None
         return self.once(
             "preparation",
-            lambda: Preparation.fit(self.train.rows, self.cardinalities, target, self.array_names, self.text_columns),
+            lambda: Preparation.fit(
+                self.train.rows,
+                self.cardinalities,
+                target,
+                self.array_names,
+                self.text_columns,
+                self.scaled_by,
+                self.anchor,
+            ),
         )
 
     @property
@@ -167,6 +182,15 @@ class Fold:
             row_memo=memo,
             targets=(),
         )
+
+    @property
+    def relative(self) -> bool:
+        """Whether models that otherwise learn the target as it is learn the standardised one."""
+        return self.task == "regression" and self.preparation.relative
+
+    def target(self, part: Part) -> npt.NDArray[np.float64]:
+        """A part's target as such models learn it; their `ArrayModel` says "standardised" where `relative`."""
+        return self.preparation.standardised(part.target, part.rows) if self.relative else part.target
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
         """What `make` makes of this fold's rows alone, made once: it must not depend on hyperparameters or the seed."""
@@ -236,11 +260,12 @@ class ArrayModel(Fitted):
     """A fitted model that is arrays and a function of them.
 
     Args:
-        kind: the exporter's word for it: "constant", "linear" or "trees".
+        kind: the exporter's word for it: "constant", "feature", "linear" or "trees".
         layout: which layout of `Preparation` it reads.
         preparation: of the fold.
         arrays: what `model.npz` holds.
-        facts: what `model.json` holds beside kind and layout.
+        facts: what `model.json` holds beside kind and layout; "standardised" if the function returns the standardised
+            target.
         function: predictions of the prepared features.
     """
 
@@ -255,7 +280,8 @@ class ArrayModel(Fitted):
         """Apply the function to the prepared rows, not too many at once: prepared they may be much larger."""
         step = min([PREDICTED, *(rows_at_once(array, PREDICTED) for array in rows.arrays if rows.lazy)])
         if len(rows) <= step and not rows.lazy:
-            return self.function(self.preparation.apply(rows, self.layout)["features"])
+            raw = self.function(self.preparation.apply(rows, self.layout)["features"])
+            return self.preparation.in_units(raw, rows) if self.facts.get("standardised") else raw
         parts = [np.arange(start, min(start + step, len(rows))) for start in range(0, len(rows), step)]
         return np.concatenate([self.predict(rows.take(part).read()) for part in parts])
 

@@ -1,17 +1,22 @@
-"""Predicts a constant: what any model must beat before it is worth its cost."""
+"""Predicts a constant, or what was seen last: what any model must beat before it is worth its cost."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold
+from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions
 from tunekit.space import HyperParameters
 
 
 class Baseline(Family):
-    """Mean or median of the training target, the shares of its classes, or its last value where rows have a time."""
+    """Mean or median of the training target, the shares of its classes, or its last value where rows have a time.
+
+    Of forecasts the first guess is the value a season before the target's moment, such as at the same hour yesterday;
+    "last" is the last known value of each window.
+    """
 
     name = "baseline"
 
@@ -26,8 +31,12 @@ class Baseline(Family):
         del report
         target, weight = fold.train.target, fold.train.counts
         if fold.task == "regression":
-            choices = ["mean", "median"] + (["last"] if fold.last is not None else [])
-            strategy = hp.Choice("strategy", choices)
+            usual = ["mean", "median"]
+            last = ["last"] if fold.last is not None else []
+            strategy = hp.Choice("strategy", [*fold.naive, *usual] if fold.naive else [*usual, *last])
+            if strategy in fold.naive:
+                hp.settle()
+                return _copied(fold, fold.naive[strategy])
             constants = {"mean": np.average(target, weights=weight), "median": np.median(target)}
             if fold.last is not None:
                 constants["last"] = target[fold.last]
@@ -46,3 +55,13 @@ class Baseline(Family):
             {"value": value},
             lambda features: np.repeat(value[None, :], len(features), axis=0),
         )
+
+
+def _copied(fold: Fold, place: int) -> Fitted:
+    """Predicts one of the values of the array column, as it is."""
+    position = fold.train.rows.numbers.shape[1] + len(fold.cardinalities) + place
+
+    def function(features: npt.NDArray[Any]) -> Predictions:
+        return features[:, position : position + 1].astype(np.float64)
+
+    return ArrayModel("feature", "native", fold.preparation, {}, function, {"position": position})

@@ -83,7 +83,8 @@ class XGBoost(Family):
             return raw[:, None] if raw.ndim == 1 else raw
 
         trees = from_xgboost(kept, fold.outputs, link_for(fold.task))
-        model = ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, {"rounds": rounds})
+        facts = {"rounds": rounds, "standardised": fold.relative}
+        model = ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, facts)
         model.best_epoch = rounds
         return model
 
@@ -122,7 +123,7 @@ class XGBoost(Family):
             f"{part} as xgboost's {layout}",
             lambda: xgboost.DMatrix(
                 _dense(fold.preparation.apply(rows.rows, layout)["features"]),
-                label=rows.target,
+                label=fold.target(rows),
                 weight=rows.weight,
                 feature_types=self._types(fold, layout),
                 enable_categorical=True,

@@ -51,7 +51,7 @@ class Forest(Family):
         hp.settle()
         fold = fold.in_memory
         features = fold.features("train", layout)["features"]
-        target = fold.train.target if fold.task == "regression" else fold.train.target.astype(int)
+        target = fold.target(fold.train) if fold.task == "regression" else fold.train.target.astype(int)
         estimator.fit(features, target, sample_weight=fold.train.weight)
         estimator.n_jobs = 1  # several threads add the trees' votes in any order, to another last bit
 
@@ -62,4 +62,5 @@ class Forest(Family):
             return shares[:, 1:] if fold.outputs == 1 else shares
 
         trees = from_forest(estimator, fold.task)
-        return ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function)
+        facts = {"standardised": fold.relative}
+        return ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, facts)

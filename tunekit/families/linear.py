@@ -32,7 +32,7 @@ class Linear(Family):
         layout = with_bag("flat", hp, fold, ["tfidf", "counts", "binary"], [20_000, 5_000, 1_000], ngrams=2)
         hp.settle()
         fold = fold.in_memory
-        target, weight = fold.train.target, fold.train.weight
+        target, weight = fold.target(fold.train), fold.train.weight
         sparse = is_sparse(fold)
         features: Any = _sparse(fold) if sparse else fold.features("train", layout)["features"].astype(np.float64)
         if fold.task == "regression" and sparse:
@@ -49,9 +49,8 @@ class Linear(Family):
         def function(features: npt.NDArray[Any]) -> Predictions:
             return link(features.astype(np.float64) @ weights + bias, name)
 
-        return ArrayModel(
-            "linear", layout, fold.preparation, {"weights": weights, "bias": bias}, function, {"link": name}
-        )
+        facts = {"link": name, "standardised": fold.relative}
+        return ArrayModel("linear", layout, fold.preparation, {"weights": weights, "bias": bias}, function, facts)
 
 
 def is_sparse(fold: Fold) -> bool:

@@ -53,14 +53,12 @@ class FittedNet(Fitted):
     def predict(self, rows: Encoded) -> Predictions:
         """See `Fitted.predict`."""
         x = net_inputs(self.model, self.preparation.apply(rows, self.layout), self.layout)
-        return self.finish(self.traced.predict(x, len(rows)))
+        return self.finish(self.traced.predict(x, len(rows)), rows)
 
-    def finish(self, raw: npt.NDArray[Any]) -> Predictions:
-        """From the net's outputs to predictions."""
+    def finish(self, raw: npt.NDArray[Any], rows: Encoded) -> Predictions:
+        """From the net's outputs for these rows to predictions."""
         raw = np.asarray(raw, dtype=np.float64)
-        if self.regression:
-            return np.asarray(raw * self.preparation.target_scale + self.preparation.target_center)
-        return raw
+        return self.preparation.in_units(raw, rows) if self.regression else raw
 
     def save(self, folder: Path) -> None:
         """Write the weights, what is needed to rebuild the net around them, and the preparation."""
@@ -119,8 +117,9 @@ class SeveralNet(FittedNet):
 class BinaryPairNet(FittedNet):
     """A net for two classes with a softmax over both: the second is kept."""
 
-    def finish(self, raw: npt.NDArray[Any]) -> Predictions:
+    def finish(self, raw: npt.NDArray[Any], rows: Encoded) -> Predictions:
         """See `FittedNet.finish`."""
+        del rows
         return np.asarray(raw, dtype=np.float64)[:, 1:]
 
 
@@ -171,7 +170,7 @@ def net_target(fold: Fold, part: Part, one_hot: int | None = None) -> npt.NDArra
         Standardised floats (n, 1); 0/1 floats (n, 1) for two classes; positions (n,); or one-hot floats (n, one_hot).
     """
     if fold.task == "regression":
-        scaled = (part.target - fold.preparation.target_center) / fold.preparation.target_scale
+        scaled = fold.preparation.standardised(part.target, part.rows)
         return scaled.astype(np.float32)[:, None]
     if one_hot is not None and one_hot > 1:
         return np.eye(one_hot, dtype=np.float32)[part.target.astype(np.int32)]

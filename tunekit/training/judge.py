@@ -77,7 +77,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         fold = self._fold
         outputs, loss = self._outputs()
         _check_finite(train_loss, loss, self.epochs)
-        predictions = check_predictions(self._fitted.finish(outputs), fold)
+        predictions = check_predictions(self._fitted.finish(outputs, fold.valid.rows), fold)
         score = fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
         if loss is None:
             loss = score if fold.metric.direction == "minimize" else -score

@@ -188,6 +188,9 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         text_columns=tuple(TextColumn(**column) for column in facts["text_columns"]),
         words=store.words,
         targets=tuple(Target.of(plain) for plain in facts["targets"]),
+        scaled_by=tuple(facts["scaled_by"]),
+        naive=facts["naive"],
+        anchor=facts["anchor"],
     )
 
 
