@@ -107,6 +107,9 @@ def test_the_store_holds_no_test_target(stored) -> None:
         "targets",
         "class_weight",
         "text_columns",
+        "scaled_by",
+        "naive",
+        "anchor",
     }
 
 

@@ -32,6 +32,7 @@ _HOMES = {
     "Median": "tunekit.stopping",
     "Metric": "tunekit.metrics",
     "NeverStop": "tunekit.stopping",
+    "Recurrent": "tunekit.families",
     "Series": "tunekit.data",
     "StratifiedKFold": "tunekit.data",
     "Study": "tunekit.study",

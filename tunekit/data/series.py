@@ -85,7 +85,7 @@ class Series:
 
     >>> frame = pd.DataFrame({"day": pd.date_range("2024-01-01", periods=30), "sold": np.arange(30.0)})
     >>> data = Series(frame, target="sold", time="day", lookback=4, delay=2).load()
-    >>> data.columns["window"][0, :, 0].tolist(), data.target[0]
+    >>> data.columns["window"][0, :, 0].tolist(), float(data.target[0])
     ([0.0, 1.0, 2.0, 3.0], 5.0)
     """
 

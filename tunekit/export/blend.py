@@ -32,7 +32,7 @@ NetConverter = Callable[[int], list[onnx.ModelProto]]
 
 Made = TypeVar("Made")
 
-_KINDS = ("constant", "feature", "linear", "trees", "keras")
+_KINDS = ("constant", "linear", "trees", "feature", "keras")
 
 
 def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.ModelProto, dict[str, str]]:

@@ -10,6 +10,7 @@ from tunekit.families.joint import Joint
 from tunekit.families.linear import Linear
 from tunekit.families.mlp import MLP
 from tunekit.families.nets import NetData, NetFamily
+from tunekit.families.recurrent import Recurrent
 from tunekit.families.textnet import TextNet
 from tunekit.families.wide_deep import WideDeep
 
@@ -27,6 +28,7 @@ __all__ = [
     "NetData",
     "NetFamily",
     "Part",
+    "Recurrent",
     "TextNet",
     "WideDeep",
     "XGBoost",
@@ -38,8 +40,10 @@ def default_families(suits: str = "table") -> list[Family]:
     """What suits a kind of data, cheap ones first: they need no TensorFlow, which loads meanwhile.
 
     Args:
-        suits: "table", "arrays", "images" or "text".
+        suits: "table", "arrays", "images", "text" or "series".
     """
+    if suits == "series":
+        return [Baseline(), Linear(), XGBoost(), Recurrent()]
     if suits == "images":
         return [Baseline(), Linear(), Forest(), ConvNet()]
     if suits == "text":
