@@ -12,7 +12,7 @@ from searches import Listener  # type: ignore[import-not-found]
 import tunekit as tk
 from tunekit.bundle.columns import array_column
 from tunekit.data import Arrays, Encoded, Images, Preparation
-from tunekit.data.preparation import ArrayScale
+from tunekit.data.scales import ArrayScale
 from tunekit.errors import DataError, FactoryError
 from tunekit.families import NetData
 from tunekit.space import HyperParameters

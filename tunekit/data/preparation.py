@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from tunekit.data.lazy import LazyRows, rows_at_once, side_by_side
+from tunekit.data.lazy import LazyRows, side_by_side
+from tunekit.data.scales import RARE, ArrayScale, anchors, mean_and_spread, target_scales
 from tunekit.data.schema import MISSING, Encoded
 from tunekit.data.terms import Bag, Terms, TextColumn
 
@@ -40,9 +41,6 @@ ALONE = "array "
 BAG = "+"
 """Stands between a layout and the bag of words that is added to it."""
 
-RARE = 2
-"""A level in fewer training rows than this shares the code of unseen levels, so that this code is trained too."""
-
 MOST_HOT = 256
 """So many levels of a column at most get a 0/1 column each: thousands would not fit into memory."""
 
@@ -51,72 +49,6 @@ SCALED = 65_536
 
 CLIP = 3.0
 """Scaled numbers approach this bound smoothly, x / sqrt(1 + (x / CLIP)^2): RealMLP, arXiv 2407.04491."""
-
-
-@dataclass(frozen=True)
-class ArrayScale:
-    """How one array column is scaled: (x - center) * factor, channel by channel, the channels being its last axis.
-
-    Args:
-        name: of the column.
-        shape: of a cell.
-        center: (channels,) float32 means over the training rows and all other axes; or (codes, channels), one row for
-            each code of a category column, where missing, unseen and rare levels have that of all rows.
-        factor: in the same shape, float32 1 / standard deviation; 0 for a constant channel.
-        by: position of that category column; -1 for none.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    center: npt.NDArray[np.float32]
-    factor: npt.NDArray[np.float32]
-    by: int = -1
-
-    @classmethod
-    def fit_by(cls, name: str, cells: npt.NDArray[Any], codes: npt.NDArray[np.int32], size: int, by: int) -> ArrayScale:
-        """Learn from the cells of training rows, those of each code apart.
-
-        Args:
-            name: of the column.
-            cells: (n, *shape).
-            codes: (n,) of the category column.
-            size: how many codes there are.
-            by: the category column's position.
-        """
-        whole = cls.fit(name, cells)
-        center, factor = (np.tile(array, (size, 1)) for array in (whole.center, whole.factor))
-        for code in _own_scales(codes, size):
-            own = cls.fit(name, cells[codes == code])
-            center[code], factor[code] = own.center, own.factor
-        return cls(name, whole.shape, center, factor, by)
-
-    @classmethod
-    def fit(cls, name: str, cells: Any) -> ArrayScale:
-        """Learn from the cells of training rows, (n, *shape), some at a time: memory holds no second copy of them."""
-        channels = cells.shape[-1]
-        total, squares, count = np.zeros(channels), np.zeros(channels), cells.size // max(channels, 1)
-        step = rows_at_once(cells)
-        for start in range(0, len(cells), step):
-            total += cells[start : start + step].reshape(-1, channels).sum(axis=0, dtype=np.float64)
-        center = total / max(count, 1)
-        for start in range(0, len(cells), step):
-            squares += ((cells[start : start + step].reshape(-1, channels) - center) ** 2).sum(axis=0)
-        spread = np.sqrt(squares / max(count, 1))
-        factor = np.divide(1.0, spread, out=np.zeros(channels), where=spread > 0)
-        return cls(name, cells.shape[1:], center.astype(np.float32), factor.astype(np.float32))
-
-    def apply(self, cells: Any, codes: npt.NDArray[np.int32] | None = None) -> Any:
-        """Scale cells, (n, *shape), lazy ones when they are asked for; `codes`, (n, C), are those of all categories."""
-        if isinstance(cells, LazyRows):
-            some = None if codes is None else np.asarray(codes)
-            read = lambda places: self.apply(cells[places], None if some is None else some[places])  # noqa: E731
-            return LazyRows(read, cells.shape, np.dtype(np.float32))
-        center, factor = self.center, self.factor
-        if self.by >= 0:
-            assert codes is not None
-            alike = (len(cells), *(1 for _ in self.shape[:-1]), self.shape[-1])
-            center, factor = (table[codes[:, self.by]].reshape(alike) for table in (center, factor))
-        return (np.asarray(cells, dtype=np.float32) - center) * factor
 
 
 @dataclass(frozen=True)
@@ -183,8 +115,8 @@ class Preparation:
         target_by = max((by for _, _, by in named), default=-1) if target is not None else -1
         center, factor = _scales(rows.numbers)
         if target is not None and anchor >= 0:
-            target = target - _anchors(rows, anchor)
-        mean, spread = (0.0, 1.0) if target is None else _mean_and_spread(target)
+            target = target - anchors(rows, anchor)
+        mean, spread = (0.0, 1.0) if target is None else mean_and_spread(target)
         counts = [np.bincount(rows.codes[:, column], minlength=size) for column, size in enumerate(cardinalities)]
         return cls(
             center=center,
@@ -196,7 +128,7 @@ class Preparation:
             target_center=mean,
             target_scale=spread,
             target_by=target_by,
-            targets=_targets(target, rows.codes, cardinalities, target_by),
+            targets=target_scales(target, rows.codes, cardinalities, target_by),
             anchor=-1 if target is None else anchor,
             arrays=tuple(
                 ArrayScale.fit(name, cells)
@@ -227,7 +159,7 @@ class Preparation:
         scale: Any = self.target_scale
         if self.target_by >= 0:
             center, scale = self.targets[rows.codes[:, self.target_by]].T
-        return (center + _anchors(rows, self.anchor) if self.anchor >= 0 else center), scale
+        return (center + anchors(rows, self.anchor) if self.anchor >= 0 else center), scale
 
     def apply(self, rows: Encoded, layout: str) -> dict[str, Any]:
         """The rows in a layout, as named arrays; all layouts but "columns" have one array, named "features".
@@ -317,35 +249,6 @@ class Preparation:
 
     def _unseens(self) -> npt.NDArray[np.int64]:
         return self._ends() - self.offsets - 1
-
-
-def _own_scales(codes: npt.NDArray[np.int32], size: int) -> npt.NDArray[np.int64]:
-    """The codes of levels with rows enough for a scale of their own."""
-    counts = np.bincount(codes, minlength=size)
-    return np.array([code for code in range(MISSING + 1, size - 1) if counts[code] >= RARE], dtype=np.int64)
-
-
-def _anchors(rows: Encoded, place: int) -> npt.NDArray[np.float64]:
-    """(n,): one value of the first array column's cells."""
-    cells = rows.arrays[0]
-    return np.asarray(cells.reshape(len(cells), -1)[:, place], dtype=np.float64)
-
-
-def _mean_and_spread(target: npt.NDArray[np.float64]) -> tuple[float, float]:
-    spread = float(np.std(target))
-    return float(np.mean(target)), spread if spread > 0 else 1.0
-
-
-def _targets(
-    target: npt.NDArray[np.float64] | None, codes: npt.NDArray[np.int32], cardinalities: tuple[int, ...], by: int
-) -> npt.NDArray[np.float64]:
-    if target is None or by < 0:
-        return np.empty((0, 2))
-    size = cardinalities[by]
-    table = np.tile(_mean_and_spread(target), (size, 1))
-    for code in _own_scales(codes[:, by], size):
-        table[code] = _mean_and_spread(target[codes[:, by] == code])
-    return table
 
 
 def _plain_fields() -> list[str]:

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.texts import PADDING
-from tunekit.data.preparation import ALONE, BAG, CLIP, ArrayScale, Preparation
+from tunekit.data.preparation import ALONE, BAG, CLIP, Preparation
+from tunekit.data.scales import ArrayScale
 from tunekit.data.schema import MISSING, Column, Schema, date_parts
 from tunekit.data.terms import Bag, Terms
 from tunekit.errors import ExportError

@@ -75,8 +75,9 @@ class Recurrent(NetFamily):
             both = hp.Boolean("bidirectional", default=False)
             x = _recurrent(x, encoder, units, layers, dropout, again, both=both)
         given, parts = [inputs], [x]
-        if data.has_columns:
-            others, y = data.keras_inputs(hp.Int("embedding", 2, 16, sampling="log", default=4), arrays=False)
+        if data.has_columns or len(data.arrays) + len(data.texts) > 1:
+            width = hp.Int("embedding", 2, 16, sampling="log", default=4)
+            others, y = data.keras_inputs(width, without=[inputs.name])
             given, parts = [*given, *others], [*parts, y]
         x = keras.layers.Concatenate()(parts) if len(parts) > 1 else x
         x = keras.layers.Dense(units, activation="relu")(x)
