@@ -20,7 +20,7 @@ study = tk.Study(
         delay=24,  # to forecast the temperature a day later
     ),
     metric="mae",
-    families=[tk.Baseline(), tk.Linear(), tk.XGBoost()],
+    families=[tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Recurrent()],
     split=tk.TimeSplit(2, start=0.5),
     seed=7,
 )

@@ -43,6 +43,10 @@ def fold_of(ready: Prepared, number: int = 0, *, weight: np.ndarray | None = Non
         valid=part(valid),
         seed=seed,
         last=None if ready.data.time is None else int(np.argmax(ready.data.time[train])),
+        array_names=tuple(column.name for column in ready.schema.arrays),
+        scaled_by=ready.schema.scaled_by,
+        naive=ready.data.naive,
+        anchor=-1 if ready.data.anchor is None else ready.data.anchor,
     )
 
 

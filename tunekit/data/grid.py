@@ -101,7 +101,7 @@ def tracks_of(
         first, second = sorted((int(order[place]), int(order[place + 1])))
         if not frame.iloc[first].equals(frame.iloc[second]):
             raise DataError(
-                f"rows {first} and {second} are both of {_of(texts[codes[first]])}{told_moment(moments[first], unit)} "
+                f"rows {first} and {second} are both of {_of(str(texts[codes[first]]))}{told_moment(moments[first], unit)} "
                 "and differ; expected one row for each moment of a series: leave one out, take their mean, or name "
                 "the column that tells the series apart by series='COLUMN'"
             )

@@ -63,7 +63,7 @@ class Recurrent(NetFamily):
         encoder = hp.Choice("encoder", [*RECURRENT, "conv1d", "dense"])
         units = hp.Int("units", 16, 128, step=2, sampling="log", default=32)
         layers = hp.Int("layers", 1, 3, default=1)
-        dropout = hp.Float("dropout", 0.0, 0.5, step=0.1, default=0.2)
+        dropout = hp.Float("dropout", 0.0, 0.6, step=0.1, default=0.5)
         if encoder == "dense":
             x = _dense(steps, units, layers, dropout)
         elif encoder == "conv1d":
@@ -82,7 +82,7 @@ class Recurrent(NetFamily):
         x = keras.layers.Concatenate()(parts) if len(parts) > 1 else x
         x = keras.layers.Dense(units, activation="relu")(x)
         x = keras.layers.Dropout(dropout)(x) if dropout else x
-        if hp.Boolean("shortcut", default=True):
+        if hp.Boolean("shortcut", default=False):
             x = keras.layers.Concatenate()([x, keras.layers.Flatten()(steps), *parts[1:]])
         model = keras.Model(given, data.keras_head(x))
         model.compile(adamw(hp), loss=data.loss)
