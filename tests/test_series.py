@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from folds import fold_of  # type: ignore[import-not-found]
 from searches import Listener  # type: ignore[import-not-found]
+from waves import hours, noisy, ready_fold, series  # type: ignore[import-not-found]
 
 import tunekit as tk
 from tunekit.data import Dataset, Preparation
@@ -21,10 +21,6 @@ from tunekit.study.prepared import prepare
 HOUR = 3600.0
 
 
-def hours(rows: int, start: str = "2024-01-01") -> Any:
-    return pd.date_range(start, periods=rows, freq="h")
-
-
 def two(rows: int = 40) -> pd.DataFrame:
     """Two series whose values tell which series and which hour they are of: 1000 and more, 2000 and more."""
     parts = []
@@ -32,11 +28,6 @@ def two(rows: int = 40) -> pd.DataFrame:
         count = 1000.0 * number + np.arange(rows)
         parts.append(pd.DataFrame({"when": hours(rows), "place": name, "count": count, "other": -count}))
     return pd.concat(parts, ignore_index=True)
-
-
-def series(frame: Any, **more: Any) -> tk.Series:
-    given = {"target": "count", "time": "when", "series": "place", "lookback": 6, "delay": 3, "step": 2}
-    return tk.Series(frame, **{**given, **more})
 
 
 def seconds(moments: Any) -> npt.NDArray[np.float64]:
@@ -243,23 +234,6 @@ def test_forecasts_are_split_in_time_only(split: Any) -> None:
     with pytest.raises(DataError, match=r"the rows are forecasts, .* expected a split in time, such as tk.TimeSplit"):
         prepare(series(two(200)).load(), split, "mae", 0)
     assert isinstance(prepare(series(two(200)).load(), None, "mae", 0).split, tk.TimeSplit)
-
-
-def noisy(rows: int = 400, seed: int = 0) -> pd.DataFrame:
-    """Two series of very different size, each a daily wave with noise."""
-    random = np.random.default_rng(seed)
-    wave = np.sin(np.arange(rows) * 2 * np.pi / 24)
-    parts = []
-    for name, center, size in (("small", 0.0, 1.0), ("large", 5000.0, 100.0)):
-        count = center + size * (wave + 0.3 * random.normal(size=rows))
-        other = random.normal(3.0 * size, size, rows)
-        parts.append(pd.DataFrame({"when": hours(rows), "place": name, "count": count, "other": other}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def ready_fold(frame: pd.DataFrame, number: int = 0, **more: Any) -> tuple[Dataset, Fold]:
-    ready = prepare(series(frame, lookback=24, step=1, delay=6, **more).load(), tk.TimeSplit(2), "mae", 0)
-    return ready.data, fold_of(ready, number)
 
 
 def test_what_comes_later_changes_nothing_that_was_learnt() -> None:

@@ -94,6 +94,10 @@ def recurrent() -> keras.Model:
     return compiled(stack(layers.Masking(), layers.SimpleRNN(4, dropout=0.2), layers.Dense(1), shape=(6, 3)))
 
 
+def recurrent_dropout() -> keras.Model:
+    return compiled(stack(layers.GRU(4, dropout=0.2, recurrent_dropout=0.3), layers.Dense(1), shape=(6, 3)))
+
+
 def recurrent_both_ways() -> keras.Model:
     parts = (layers.Masking(), layers.LSTM(4, return_sequences=True), layers.Bidirectional(layers.GRU(3)))
     return compiled(stack(*parts, layers.Dense(1), shape=(6, 3)))
@@ -294,6 +298,7 @@ SLOW = {
         lambda: classifier("categorical_crossentropy"), y=np.eye(3)[LABELS], how={"class_weight": {2: 0.5}}
     ),
     "float64": Case(small, X.astype(np.float64), Y.astype(np.float64)),
+    "recurrent, dropped": Case(recurrent_dropout, SERIES),
     "recurrent, both ways": Case(recurrent_both_ways, SERIES),
     "masked outputs": Case(masked_outputs, CODES, RANDOM.normal(size=(ROWS, 4, 1))),
     "stateful": Case(stateful, SERIES[:FULL], Y[:FULL]),

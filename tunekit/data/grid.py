@@ -80,7 +80,7 @@ def tracks_of(
     """Put rows in any order onto the grids of their series.
 
     Args:
-        frame: the rows as they are read, to compare those of one moment.
+        frame: the rows, of all columns that count: of equal ones the first is taken.
         moments: (n,) when each row is.
         names: which series each is of.
         target: (n,), NaN where missing.
@@ -95,24 +95,24 @@ def tracks_of(
         DataError: two rows of a series have one moment and differ, or a row is beside the grid; it names them.
     """
     texts, codes = np.unique(np.asarray(names, dtype=object).astype(str), return_inverse=True)
+    again = frame.duplicated().to_numpy()
     order = np.lexsort((moments, codes))
+    order = order[~again[order]]
     doubled = np.flatnonzero((np.diff(moments[order]) == 0) & (np.diff(codes[order]) == 0))
-    for place in doubled:
-        first, second = sorted((int(order[place]), int(order[place + 1])))
-        if not frame.iloc[first].equals(frame.iloc[second]):
-            raise DataError(
-                f"rows {first} and {second} are both of {_of(str(texts[codes[first]]))}{told_moment(moments[first], unit)} "
-                "and differ; expected one row for each moment of a series: leave one out, take their mean, or name "
-                "the column that tells the series apart by series='COLUMN'"
-            )
-    order = np.delete(order, doubled + 1)
+    if len(doubled):
+        first, second = sorted((int(order[doubled[0]]), int(order[doubled[0] + 1])))
+        raise DataError(
+            f"rows {first} and {second} are both of {_of(texts[codes[first]])}{told_moment(moments[first], unit)} and "
+            "differ; expected one row for each moment of a series: leave one out, take their mean, or name the column "
+            "that tells the series apart by series='COLUMN'"
+        )
     found = find_period(moments[order], codes[order], unit) if period is None else period
     tracks = []
     for code, name in enumerate(texts):
         rows = order[codes[order] == code]
         places = _places(moments[rows], rows, found, str(name), unit)
         tracks.append(_track(str(name), float(moments[rows[0]]), places, target[rows], channels[rows]))
-    return tracks, found, len(doubled)
+    return tracks, found, int(again.sum())
 
 
 def _places(
@@ -170,5 +170,5 @@ def told_moment(moment: float, unit: str) -> str:
     return str(np.datetime64(round(moment * 1e6), "us")).removesuffix(".000000")
 
 
-def _of(name: str) -> str:
-    return f"series {name!r}, " if name else ""
+def _of(name: Any) -> str:
+    return f"series {str(name)!r}, " if name else ""
