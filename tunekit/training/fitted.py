@@ -103,8 +103,9 @@ class SeveralNet(FittedNet):
             made[target.name] = values.astype(np.int32) if target.task in MANY_CLASSES else scaled
         return made
 
-    def finish(self, raw: Any) -> Predictions:
+    def finish(self, raw: Any, rows: Encoded) -> Predictions:
         """See `FittedNet.finish`."""
+        del rows
         parts = [np.asarray(raw[target.name], dtype=np.float64) for target in self.targets]
         return np.concatenate(parts, axis=1) * self.scale + self.center
 
