@@ -16,6 +16,7 @@ from tunekit.data.grid import Track, told_moment, told_time, tracks_of
 from tunekit.data.reading import read_frame
 from tunekit.data.schema import CYCLES, Column, Schema
 from tunekit.data.table import Source, infer_kind, numbers_rows
+from tunekit.data.windows import Ends, Windows
 from tunekit.errors import DataError
 
 WINDOW = "window"
@@ -116,15 +117,12 @@ class Series:
         self.source = source
         self.target = target
         self.time = time
-        self.lookback = lookback
-        self.delay = delay
-        self.step = step
+        self.windows = Windows(lookback, step, delay, lookback // 2 if fill is None else fill)
         self.series = series
         self.channels = None if channels is None else tuple(channels)
         self.calendar = calendar
         self.season = season
         self.difference = difference
-        self.fill = lookback // 2 if fill is None else fill
         self._shape: _Shape | None = None
 
     def load(self) -> Dataset:
@@ -139,8 +137,10 @@ class Series:
         cycles = [name for name, length in CYCLES.items() if period < length <= span / SEEN_BEFORE]
         shape = _Shape(channels, period, dated, tuple(cycles) if dated and self.calendar else ())
         self._shape = shape
-        ends = [self._ends(track, wanted=True) for track in tracks]
-        notices += self._told(tracks, ends, equal, shape)
+        ends = [self.windows.ends(track, wanted=True) for track in tracks]
+        if equal:
+            notices.append(f"{equal} row(s) were left out because another one equals them")
+        notices += self.windows.told(tracks, ends, period, shape.unit)
         return self._dataset(shape, tracks, ends, tuple(notices))
 
     def latest(self, history: Any) -> dict[str, npt.NDArray[Any]]:
@@ -166,24 +166,19 @@ class Series:
         tracks, _, _ = self._tracks(frame, moments, nothing, shape.channels, shape.period, shape.dated)
         ends = []
         for track in tracks:
-            usable = self._ends(track, wanted=False)
+            usable = self.windows.ends(track, wanted=False)
             if not len(usable) or usable[-1] != len(track) - 1:
                 raise DataError(
                     f"the series {track.name!r} has no window that ends with its last row, "
                     f"{told_moment(track.start + (len(track) - 1) * shape.period, shape.unit)}: it has {len(track)} "
-                    f"rows; expected {self._reach + 1} before which each of {', '.join(shape.channels)} is known, and "
-                    f"no gap longer than {self.fill} periods"
+                    f"rows; expected {self.windows.reach + 1} before which each of {', '.join(shape.channels)} is "
+                    f"known, and no gap longer than {self.windows.fill} periods"
                 )
             ends.append(usable[-1:])
         columns = self._columns(shape, tracks, ends)
         if shape.cycles:
             columns[self.time] = (columns[self.time] * 1e6).round().astype("datetime64[us]")
         return columns
-
-    @property
-    def _reach(self) -> int:
-        """Periods from a window's first row to its last."""
-        return self.lookback - self.step
 
     def _frame(self, source: Any, *, ahead: bool = False) -> pd.DataFrame:
         frame = read_frame(source)
@@ -259,47 +254,21 @@ class Series:
         compared = frame[list(dict.fromkeys([*known, *([self.target] if self.target in frame else [])]))]
         return tracks_of(compared, moments, names, target, values, period, "second" if dated else "")
 
-    def _ends(self, track: Track, *, wanted: bool) -> npt.NDArray[np.int64]:
-        """The last rows of the windows that can be used; where a target is wanted, that have one."""
-        ends = np.arange(self._reach, len(track) - (self.delay if wanted else 0), dtype=np.int64)
-        if wanted:
-            ends = ends[~np.isnan(track.target[ends + self.delay])]
-        unknown = np.any(track.age > self.fill, axis=1, keepdims=True)[:, 0]
-        return np.asarray(ends[~unknown[self._rows(ends)].any(axis=1)])
-
-    def _rows(self, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(windows, rows of a window): which rows of its series each window has."""
-        return ends[:, None] + np.arange(-self._reach, 1, self.step)
-
-    def _columns(
-        self, shape: _Shape, tracks: Sequence[Track], ends: Sequence[npt.NDArray[np.int64]]
-    ) -> dict[str, npt.NDArray[Any]]:
+    def _columns(self, shape: _Shape, tracks: Sequence[Track], ends: Ends) -> dict[str, npt.NDArray[Any]]:
         """The typed columns of windows, given by their last rows in each series."""
-        counts = [len(some) for some in ends]
-        windows = np.empty((sum(counts), self.lookback // self.step, len(shape.channels)), dtype=np.float32)
-        start = 0
-        for track, some in zip(tracks, ends, strict=True):
-            windows[start : start + len(some)] = track.values[self._rows(some)]
-            start += len(some)
         columns: dict[str, npt.NDArray[Any]] = {}
         if self.series:
-            columns[self.series] = np.repeat(np.array([track.name for track in tracks], dtype=object), counts)
+            names = np.array([track.name for track in tracks], dtype=object)
+            columns[self.series] = np.repeat(names, [len(some) for some in ends])
         if shape.cycles:
-            columns[self.time] = self._times(shape, tracks, ends)
-        return {**columns, WINDOW: windows}
-
-    def _times(
-        self, shape: _Shape, tracks: Sequence[Track], ends: Sequence[npt.NDArray[np.int64]]
-    ) -> npt.NDArray[np.float64]:
-        """The moments that are forecast."""
-        pairs = zip(tracks, ends, strict=True)
-        return np.concatenate([track.start + (some + self.delay) * shape.period for track, some in pairs])
+            columns[self.time] = self.windows.moments(tracks, ends, shape.period)
+        return {**columns, WINDOW: self.windows.cells(tracks, ends)}
 
     def _dataset(
         self,
         shape: _Shape,
         tracks: Sequence[Track],
-        ends: Sequence[npt.NDArray[np.int64]],
+        ends: Ends,
         notices: tuple[str, ...],
     ) -> Dataset:
         columns = self._columns(shape, tracks, ends)
@@ -307,8 +276,8 @@ class Series:
         if not len(windows):
             raise DataError(
                 f"no window fits: the longest of {len(tracks)} series has {max(map(len, tracks))} periods of "
-                f"{told_time(shape.period, shape.unit)}; expected more than {self._reach + self.delay} with a target "
-                f"after lookback={self.lookback} and delay={self.delay}. {' '.join(notices)}"
+                f"{told_time(shape.period, shape.unit)}; expected more than {self.windows.reach + self.windows.delay}, "
+                f"for lookback={self.windows.lookback} and delay={self.windows.delay}. {' '.join(notices)}"
             )
         kinds = []
         if self.series:
@@ -317,61 +286,27 @@ class Series:
             parts = tuple(f"{name}_{wave}" for name in shape.cycles for wave in ("sin", "cos"))
             kinds.append(Column(self.time, "date", parts=parts))
         kinds.append(Column(WINDOW, ARRAY, shape=windows.shape[1:], dtype="float32", by=self.series or ""))
-        pairs = zip(tracks, ends, strict=True)
         naive = self._naive(shape)
         return Dataset(
             schema=Schema(tuple(kinds)),
             columns=columns,
-            target=np.concatenate([track.target[some + self.delay] for track, some in pairs]),
+            target=self.windows.targets(tracks, ends),
             classes=(),
             ids=np.arange(len(windows)),
-            time=self._times(shape, tracks, ends),
-            horizon=self.delay * shape.period,
+            time=self.windows.moments(tracks, ends, shape.period),
+            horizon=self.windows.delay * shape.period,
             naive=naive,
             anchor=next(iter(naive.values()), None) if self.difference else None,
             notices=notices,
         )
 
     def _naive(self, shape: _Shape) -> dict[str, int]:
-        """Where a window holds the target's value a season before the target's moment, and its last one."""
+        """Where a window's values hold a simple forecast: see `Dataset.naive`."""
         if self.target not in shape.channels:
             return {}
-        channel = shape.channels.index(self.target)
-
-        def place(back: int) -> int:
-            return (self._reach - back) // self.step * len(shape.channels) + channel
-
-        usual = {"last": place(0)}
-        season = self.season or _usual_season(shape)
-        for back in range(-self.delay % season, self.lookback, season) if season else ():
-            if back % self.step == 0:
-                return {"season": place(back)} | usual
-        return usual
-
-    def _told(
-        self, tracks: Sequence[Track], ends: Sequence[npt.NDArray[np.int64]], equal: int, shape: _Shape
-    ) -> list[str]:
-        """What was done to the rows, in words."""
-        told = [f"{equal} row(s) were left out because another one equals them"] if equal else []
-        absent = sum(track.added for track in tracks)
-        filled = [np.where(track.age < len(track), track.age, 0) for track in tracks]
-        if rows := sum(int(age.any(axis=1).sum()) for age in filled):
-            longest = max(int(age.max(initial=0)) for age in filled)
-            told.append(
-                f"the history has gaps in {rows} of {sum(map(len, tracks))} periods of "
-                f"{told_time(shape.period, shape.unit)} ({absent} without any row), filled with the last known value; "
-                f"the longest is {longest} periods"
-            )
-        possible = sum(max(0, len(track) - self._reach - self.delay) for track in tracks)
-        if left := possible - sum(map(len, ends)):
-            told.append(
-                f"{left} of {possible} windows are left out: their target is missing, a gap longer than {self.fill} "
-                "periods reaches into them, or a channel is not known yet"
-            )
-        short = [track.name for track, some in zip(tracks, ends, strict=True) if not len(some)]
-        if short and len(short) < len(tracks):
-            told.append(f"{len(short)} series have no window, such as {short[0]!r}")
-        return told
+        width, channel = len(shape.channels), shape.channels.index(self.target)
+        rows = self.windows.naive(self.season or _usual_season(shape))
+        return {name: row * width + channel for name, row in rows.items()}
 
 
 def _usual_season(shape: _Shape) -> int | None:
