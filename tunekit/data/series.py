@@ -180,6 +180,20 @@ class Series:
             columns[self.time] = (columns[self.time] * 1e6).round().astype("datetime64[us]")
         return columns
 
+    @property
+    def told(self) -> dict[str, Any] | None:
+        """What a window holds, as plain values for a bundle's manifest; None before `load`."""
+        if self._shape is None:
+            return None
+        windows, shape = self.windows, self._shape
+        return {
+            "channels": list(shape.channels),
+            "rows": windows.lookback // windows.step,
+            "period": told_time(shape.period, shape.unit),
+            "step": windows.step,
+            "delay": windows.delay,
+        }
+
     def _frame(self, source: Any, *, ahead: bool = False) -> pd.DataFrame:
         frame = read_frame(source)
         frame = frame.set_axis([str(name) for name in frame.columns], axis=1).reset_index(drop=True)

@@ -128,6 +128,7 @@ def _plan(
         facts={
             **facts,
             "target": getattr(study.data, "target", None),
+            "window": getattr(study.data, "told", None),
             "texts_like_gaps": _texts_like_gaps(prepared.schema),
         },
         check_columns=columns,
