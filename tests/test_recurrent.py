@@ -63,6 +63,26 @@ def test_every_kind_trains_and_is_exported_as_it_is(name: str, fold: Fold) -> No
     np.testing.assert_allclose(alone, raw[:1], atol=1e-5)
 
 
+def unnamed(hp: HyperParameters) -> Any:
+    """As a KerasTuner user writes it: one input, of the windows' shape."""
+    import keras
+
+    parts = [keras.Input((24, 2)), keras.layers.LSTM(hp.Int("units", 4, 8)), keras.layers.Dense(1)]
+    model = keras.Sequential(parts)
+    model.compile("adam", "mse")
+    return model
+
+
+def test_a_factory_of_ones_own_reads_scaled_windows_and_predicts_in_units(fold: Fold) -> None:
+    from tunekit.training.nets import fit_net
+
+    net = fit_net(tk.Keras(unnamed, epochs=1), hp(), fold, lambda epoch, best, logs: False)
+    assert net.layout == "array window"
+    found, target = net.predict(fold.valid.rows)[:, 0], fold.valid.target
+    large = target > 1000
+    assert found[large].min() > 1000 > found[~large].max()
+
+
 def test_a_recurrent_dropout_is_one_mask_for_all_steps() -> None:
     """A sum over the steps tells it: a unit is kept at every step or dropped at every step."""
     import keras

@@ -108,8 +108,7 @@ def tracks_of(
         )
     found = find_period(moments[order], codes[order], unit) if period is None else period
     tracks = []
-    for code, name in enumerate(texts):
-        rows = order[codes[order] == code]
+    for name, rows in zip(texts, np.split(order, np.flatnonzero(np.diff(codes[order])) + 1), strict=True):
         places = _places(moments[rows], rows, found, str(name), unit)
         tracks.append(_track(str(name), float(moments[rows[0]]), places, target[rows], channels[rows]))
     return tracks, found, int(again.sum())
