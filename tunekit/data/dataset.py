@@ -113,7 +113,10 @@ class Dataset:
     @property
     def _more(self) -> tuple[Any, ...]:
         """What few data sets have; those that don't keep their digest."""
-        forecasts = () if self.horizon is None else (self.horizon, self.anchor, self.schema.windows)
+        forecasts: tuple[Any, ...] = ()
+        if self.horizon is not None:
+            parts = [(column.by, column.parts) for column in self.schema.columns]
+            forecasts = (self.horizon, self.anchor, parts)
         return tuple(one for one in (self.ordered, self.class_weight, forecasts) if one)
 
     def weights_of_classes(self, rows: npt.NDArray[np.int64]) -> list[float] | None:

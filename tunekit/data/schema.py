@@ -169,11 +169,6 @@ class Schema:
         )
 
     @property
-    def windows(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """What columns are beside their repr, as forecasts need it: what they are scaled by, and a date's parts."""
-        return tuple((column.by, column.parts) for column in self.columns)
-
-    @property
     def scaled_by(self) -> tuple[int, ...]:
         """Per array column, the position in `categorical` of the column that it is scaled by; -1 for none."""
         names = [column.name for column in self.categorical]
