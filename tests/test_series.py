@@ -207,7 +207,7 @@ def test_columns_that_are_no_channels_are_told() -> None:
 def test_no_training_target_is_later_than_the_first_judged_forecast_is_made() -> None:
     data = series(two(200)).load()
     assert data.time is not None
-    for split in (tk.TimeSplit(3), tk.TimeSplit(1), tk.TimeSplit(2, start=0.6, test=0.3)):
+    for split in (tk.TimeSplit(3), tk.TimeHoldout(valid=0.3), tk.TimeSplit(2, start=0.6, test=0.3)):
         folds = split.apply(data, 0)
         for train, judged in [*folds.pairs, (folds.development, folds.test)]:
             assert data.time[judged].min() - data.time[train].max() == 3 * HOUR
@@ -220,11 +220,11 @@ def test_no_training_target_is_later_than_the_first_judged_forecast_is_made() ->
 
 def test_the_first_part_of_the_time_only_trains() -> None:
     data = series(two(300)).load()
-    [(train, valid)] = tk.TimeSplit(1, start=0.75, test=0.2, gap=0.0).apply(data, 0).pairs
-    assert len(train) / (len(train) + len(valid)) == pytest.approx(0.75, abs=0.01)
+    folds = tk.TimeSplit(2, start=0.75, test=0.2, gap=0.0).apply(data, 0)
+    assert [len(train) / len(folds.development) for train, _ in folds.pairs] == pytest.approx([0.75, 0.875], abs=0.01)
     assert repr(tk.TimeSplit(2)) == "TimeSplit(test=0.2, k=2)"
     assert repr(tk.TimeSplit(2, start=0.5, gap=60.0)) == "TimeSplit(test=0.2, k=2, start=0.5, gap=60.0)"
-    for wrong in ({"k": 0}, {"start": 1.0}, {"gap": -1.0}):
+    for wrong in ({"k": 1}, {"start": 1.0}, {"gap": -1.0}):
         with pytest.raises(DataError, match=f"{next(iter(wrong))}="):
             tk.TimeSplit(**wrong)
     with pytest.raises(DataError, match=r"no training row is 3\.6e\+06 s before the first of"):

@@ -188,7 +188,7 @@ def test_shares_lie_between_0_and_1(share) -> None:
         Holdout(valid=share)
 
 
-@pytest.mark.parametrize("kind", [KFold, StratifiedKFold, GroupKFold])
+@pytest.mark.parametrize("kind", [KFold, StratifiedKFold, GroupKFold, TimeSplit])
 def test_one_fold_is_a_holdout(kind) -> None:
     with pytest.raises(DataError, match=r"k=1; expected at least 2 folds \(Holdout has a single validation part\)"):
         kind(1)

@@ -62,7 +62,7 @@ class Split(ABC):
         Raises:
             DataError: too few rows, classes or groups for this split.
         """
-        if data.horizon is not None and not isinstance(self, TimeSplit):
+        if data.horizon is not None and not isinstance(self, (TimeSplit, TimeHoldout)):
             raise DataError(
                 f"the rows are forecasts, whose histories overlap, and the split is {self!r}: rows that train would "
                 "hold what others are judged on; expected a split in time, such as tk.TimeSplit(3)"
@@ -177,7 +177,7 @@ class TimeSplit(KFold):
 
     Args:
         test: share of all rows that only the final judgement sees.
-        k: how many times, at least 1.
+        k: how many times, at least 2.
         start: share of the other rows that only ever trains; 1 / (k + 1) if None. Every fold's model is a part of the
             blend: where seasons matter, the first should have seen some.
         gap: seconds between the last training row and the first row that judges, rows in between are left out; of
@@ -188,9 +188,7 @@ class TimeSplit(KFold):
     gap: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        Split.__post_init__(self)
-        if self.k < 1:
-            raise DataError(f"k={self.k}; expected at least 1 fold")
+        super().__post_init__()
         if self.start is not None and not 0 < self.start < 1:
             raise DataError(f"start={self.start}; expected a share of the rows between 0 and 1, such as 0.5")
         if self.gap is not None and not self.gap >= 0:
@@ -202,47 +200,34 @@ class TimeSplit(KFold):
 
     def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         early, late = _time_parts(data, rows, [1.0 - share])
-        return self._known_before(data, early, late), late
+        return _known_before(data, early, late, self.gap), late
 
     def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
         start = 1 / (self.k + 1) if self.start is None else self.start
         parts = _time_parts(data, rows, [start + (1 - start) * part / self.k for part in range(self.k)])
         for part in range(1, len(parts)):
-            yield self._known_before(data, np.concatenate(parts[:part]), parts[part]), parts[part]
-
-    def _known_before(self, data: Dataset, rows: Rows, judged: Rows) -> Rows:
-        """The rows whose targets are known when the first of the judged forecasts is made."""
-        gap = (data.horizon or 0.0) if self.gap is None else self.gap
-        if not gap or data.time is None:
-            return rows
-        known: Rows = rows[data.time[rows] <= data.time[judged].min() - gap]
-        if not len(known):
-            raise DataError(
-                f"no training row is {gap:g} s before the first of {len(judged)} rows that judge; expected a longer "
-                "history, fewer folds, or a larger start= of TimeSplit"
-            )
-        return known
+            yield _known_before(data, np.concatenate(parts[:part]), parts[part], self.gap), parts[part]
 
 
 class TimeHoldout(Holdout):
     """One validation part, later than all rows that train; the latest rows are the test rows. For large data.
 
-    Rows of one moment stay together.
+    Rows of one moment stay together. Of forecasts, training targets are known when the first judged one is made.
     """
 
     def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         early, late = _time_parts(data, rows, [1.0 - share])
-        return early, late
+        return _known_before(data, early, late), late
 
     def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
         early, late = _time_parts(data, rows, [1.0 - self.valid])
-        yield early, late
+        yield _known_before(data, early, late), late
 
 
 def default_split(data: Dataset) -> Split:
     """The split that fits the data: temporal, grouped, stratified or plain; a holdout from 50,000 rows on."""
     if data.horizon is not None:
-        return TimeSplit(3, start=0.5)  # three fits of a net are enough to wait for
+        return TimeHoldout() if len(data) > LARGE else TimeSplit(3, start=0.5)  # three fits are enough to wait for
     if data.time is not None:
         return TimeHoldout() if len(data) > LARGE else TimeSplit(5)
     if data.group is not None:
@@ -291,6 +276,20 @@ def _time_parts(data: Dataset, rows: Rows, shares: list[float]) -> list[Rows]:
             f"cut into {len(parts)} parts in order; expected more moments, or fewer folds such as TimeSplit(2)"
         )
     return list(parts)
+
+
+def _known_before(data: Dataset, rows: Rows, judged: Rows, gap: float | None = None) -> Rows:
+    """The rows whose targets are known when the first of the judged forecasts is made, or a given gap before."""
+    gap = (data.horizon or 0.0) if gap is None else gap
+    if not gap or data.time is None:
+        return rows
+    known: Rows = rows[data.time[rows] <= data.time[judged].min() - gap]
+    if not len(known):
+        raise DataError(
+            f"no training row is {gap:g} s before the first of {len(judged)} rows that judge; expected a longer "
+            "history, fewer folds, or a larger start= of TimeSplit"
+        )
+    return known
 
 
 def _groups(data: Dataset, rows: Rows, least: int) -> npt.NDArray[np.int64]:
