@@ -25,7 +25,6 @@ HEAD = (
     "| study | rows that judge | families in the blend | its score there (95%) | best single | cheap reference | "
     "baseline | time |\n|---|---|---|---|---|---|---|---|"
 )
-CHEAP = ("linear", "forest")
 QUICK = "90s"
 """Of a run with few trials: those that take longer end with what they have learnt."""
 
@@ -66,20 +65,14 @@ def row(path: Path, summary: dict[str, Any]) -> str:
         weights[member["family"]] += member["weight"]
     members = ", ".join(f"{name} {weight:.0%}" for name, weight in sorted(weights.items(), key=lambda one: -one[1]))
     low, high = ensemble["test_interval"]
-    best: dict[str, float] = {}
-    pick = min if summary["direction"] == "minimize" else max
-    for trial in summary["trials"]:
-        if trial["state"] == "complete" and trial["score"] is not None and trial["family"] in CHEAP:
-            best[trial["family"]] = pick(trial["score"], best.get(trial["family"], trial["score"]))
-    cheap = ", ".join(f"{name} {figure(score)}" for name, score in best.items())
-    single, baseline = ensemble["best_single"], ensemble["test_baseline"]
+    single, cheap, baseline = ensemble["best_single"], ensemble["cheap"], ensemble["test_baseline"]
     cells = [
         f"`studies/{path.name}`: {told(path)[0][0].lower()}{told(path)[0][1:]}",
         f"{ensemble['test_rows']:,}",
         members,
         f"{summary['metric']} {figure(ensemble['test_score'])} ({figure(low)} to {figure(high)})",
         f"{single['family']} {figure(single['test_score'])}",
-        f"{cheap} (out of fold; the blend there: {figure(ensemble['oof_score'])})" if cheap else "",
+        "the same" if cheap is None else f"{cheap['family']} {figure(cheap['test_score'])}",
         "" if baseline is None else figure(baseline),
         f"{summary['seconds'] / 60:.1f} min, {len(summary['trials'])} trials",
     ]

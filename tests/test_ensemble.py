@@ -141,20 +141,47 @@ def test_a_score_is_weighted_within_folds() -> None:
 
 # The verdict.
 
-NAMES = {"single": "the best single model (003 trees)", "members": "4"}
+NAMES = {
+    "single": "the best single model (003 trees)",
+    "members": "4",
+    "cheap": "The cheap reference (001 linear)",
+}
 
 
-def verdict(blend: float, single: float, baseline: float | None = 3.0, *, rows: int = 400, noise: float = 0.0, **names):
+def verdict(
+    blend: float,
+    single: float,
+    baseline: float | None = 3.0,
+    cheap: float | None = None,
+    *,
+    rows: int = 400,
+    noise: float = 0.0,
+    **names,
+):
     """Judge models with exactly these RMSEs; `noise` is the part of the errors that they do not share."""
     random = np.random.default_rng(0)
     target = random.normal(0, 3, rows)
     shared = random.normal(size=rows)
     predictions = {}
-    for name, size in {"blend": blend, "single": single, "baseline": baseline}.items():
+    for name, size in {"blend": blend, "single": single, "baseline": baseline, "cheap": cheap}.items():
         errors = shared + noise * random.normal(size=rows)
         if size is not None:
             predictions[name] = column(target + size * errors / np.sqrt((errors**2).mean()))
     return judge(RMSE, target, None, predictions, {**NAMES, **names}, seed=1)
+
+
+def test_a_cheap_model_that_does_as_well_is_named() -> None:
+    near = verdict(1.0, 1.001, cheap=1.005, noise=0.3)
+    assert near.verdict.endswith(
+        f" The cheap reference (001 linear) does as well: {near.cheap:.5g}, within the noise of these rows."
+    )
+    far = verdict(1.0, 1.2, cheap=1.5, noise=0.3)
+    assert "cheap" not in far.verdict
+    assert far.cheap_interval is not None
+    assert far.cheap_interval[0] > 0
+    nothing = verdict(3.0, 3.0, 3.0, 3.0, noise=0.3)
+    assert "cheap" not in nothing.verdict, "where not even the baseline is beaten, that is what counts"
+    assert verdict(1.0, 1.2).cheap is None
 
 
 def test_a_clear_gain() -> None:

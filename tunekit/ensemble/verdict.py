@@ -30,6 +30,8 @@ class Judgement:
         gain: how much better the blend is than the single, in the metric's unit; positive is better.
         gain_interval: its 95% interval, both scored on the same resampled rows.
         verdict: in words.
+        cheap: the best cheap candidate's score, or None without one.
+        cheap_interval: the 95% interval of how much better the blend is than that one, or None.
     """
 
     blend: float
@@ -39,6 +41,8 @@ class Judgement:
     gain: float
     gain_interval: tuple[float, float]
     verdict: str
+    cheap: float | None = None
+    cheap_interval: tuple[float, float] | None = None
 
 
 def judge(
@@ -57,8 +61,8 @@ def judge(
         metric: of the study.
         target: (n,) of the test rows.
         weight: (n,) or None.
-        predictions: "blend", "single" and, if there is one, "baseline": (n, outputs) each.
-        names: how to call "single" in words, and "members" (how many the blend has).
+        predictions: "blend", "single" and, if there are such, "baseline" and "cheap": (n, outputs) each.
+        names: how to call "single" and "cheap" in words, and "members" (how many the blend has).
         seed: of the resampling.
         seconds: for the resampling; with little time there are fewer samples, but at least `FEWEST`.
     """
@@ -68,7 +72,14 @@ def judge(
     gains = sign * (resampled["blend"] - resampled["single"])
     gain = sign * (scores["blend"] - scores["single"])
     gain_interval = _interval(gains)
-    beaten = None if "baseline" not in resampled else _interval(sign * (resampled["blend"] - resampled["baseline"]))
+
+    def gain_over(other: str) -> tuple[float, float] | None:
+        return _interval(sign * (resampled["blend"] - resampled[other])) if other in resampled else None
+
+    beaten, cheap = gain_over("baseline"), gain_over("cheap")
+    verdict = _verdict(gain, gain_interval, beaten, scores, names, metric)
+    if cheap is not None and not cheap[0] > 0 and (beaten is None or beaten[0] > 0):
+        verdict += f" {names['cheap']} does as well: {scores['cheap']:.5g}, within the noise of these rows."
     return Judgement(
         blend=scores["blend"],
         interval=_interval(resampled["blend"]),
@@ -76,7 +87,9 @@ def judge(
         baseline=scores.get("baseline"),
         gain=gain,
         gain_interval=gain_interval,
-        verdict=_verdict(gain, gain_interval, beaten, scores, names, metric),
+        verdict=verdict,
+        cheap=scores.get("cheap"),
+        cheap_interval=cheap,
     )
 
 

@@ -225,10 +225,12 @@ class Family(ABC):
     Attributes:
         name: unique in a study, a word for tables and folders.
         needs_tensorflow: whether its trials must run in a process with TensorFlow.
+        cheap: whether it is fast enough to be the reference that costlier families have to beat.
     """
 
     name: str
     needs_tensorflow: bool = False
+    cheap: bool = False
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
         """Values worth trying right after the defaults.

@@ -25,6 +25,7 @@ class Forest(Family):
     """
 
     name = "forest"
+    cheap = True
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
         """The other kind of forest."""

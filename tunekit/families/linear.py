@@ -21,6 +21,7 @@ class Linear(Family):
     """scikit-learn's `Ridge`, or `LogisticRegression` for classes; the strength of the L2 penalty is searched."""
 
     name = "linear"
+    cheap = True
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
         """See `Family.fit`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -42,12 +42,14 @@ class Blend:
         score: of the blended out-of-fold predictions.
         single: the best single candidate by its score.
         judgement: on the test rows.
+        cheap: the best candidate of a cheap family, unless it is the single or there is none.
     """
 
     members: tuple[tuple[Candidate, float], ...]
     score: float
     single: Candidate
     judgement: Judgement
+    cheap: Candidate | None = None
 
 
 def load_candidate(ledger: Ledger, trial: Trial, folds: int) -> Candidate:
@@ -83,7 +85,13 @@ def considered(ranked: Sequence[Trial], keep: int) -> list[Trial]:
 
 
 def blend(
-    ledger: Ledger, trials: Sequence[Trial], prepared: Prepared, seed: int, seconds: float, keep: int
+    ledger: Ledger,
+    trials: Sequence[Trial],
+    prepared: Prepared,
+    seed: int,
+    seconds: float,
+    keep: int,
+    cheap: Collection[str] = (),
 ) -> Blend | None:
     """Select the blend out of fold, then judge it on the test rows; None if no trial was fitted on every fold.
 
@@ -94,6 +102,7 @@ def blend(
         seed: of the study.
         seconds: for selecting and judging, half of them each.
         keep: see `considered`.
+        cheap: names of the cheap families.
     """
     candidates = []
     for trial in considered(best_first(trials, prepared), keep):
@@ -108,16 +117,24 @@ def blend(
         key=lambda member: -member[1],
     )
     blended = sum(weight * one.out_of_fold for one, weight in members)
+    reference = next((one for one in candidates if one.trial.family in cheap), None)
+    reference = None if reference is candidates[0] else reference
     return Blend(
         members=tuple(members),
         score=judged.score(prepared.metric, np.asarray(blended)),
         single=candidates[0],
-        judgement=_judge(candidates, members, prepared, seed, seconds / 2),
+        judgement=_judge(candidates, members, reference, prepared, seed, seconds / 2),
+        cheap=reference,
     )
 
 
 def _judge(
-    candidates: list[Candidate], members: list[tuple[Candidate, float]], prepared: Prepared, seed: int, seconds: float
+    candidates: list[Candidate],
+    members: list[tuple[Candidate, float]],
+    cheap: Candidate | None,
+    prepared: Prepared,
+    seed: int,
+    seconds: float,
 ) -> Judgement:
     test = prepared.folds.test
     rows = slice(0, len(test))
@@ -131,6 +148,9 @@ def _judge(
         predictions["baseline"] = baseline.unlabelled[rows]
     weight = None if prepared.data.weight is None else prepared.data.weight[test]
     names = {"single": f"the best single model ({single.trial.name})", "members": str(len(members))}
+    if cheap is not None:
+        predictions["cheap"] = cheap.unlabelled[rows]
+        names["cheap"] = f"The cheap reference ({cheap.trial.name})"
     target = prepared.data.target[test]
     resampling = derive_seed(seed, "bootstrap")
     return judge(prepared.metric, target, weight, predictions, names, seed=resampling, seconds=seconds)

@@ -140,6 +140,20 @@ def summarise(
     }
 
 
+def _cheap(blended: Blend) -> dict[str, Any] | None:
+    """The best trial of a cheap family, and by how much the blend is better."""
+    if blended.cheap is None:
+        return None
+    trial, judgement = blended.cheap.trial, blended.judgement
+    return {
+        "trial": trial.number,
+        "family": trial.family,
+        "score": trial.score,
+        "test_score": judgement.cheap,
+        "gain_interval": list(judgement.cheap_interval or ()),
+    }
+
+
 def _ensemble(blended: Blend, prepared: Prepared) -> dict[str, Any]:
     judgement, single = blended.judgement, blended.single.trial
     return {
@@ -158,6 +172,7 @@ def _ensemble(blended: Blend, prepared: Prepared) -> dict[str, Any]:
             "score": single.score,
             "test_score": judgement.single,
         },
+        "cheap": _cheap(blended),
         "gain": judgement.gain,
         "gain_interval": list(judgement.gain_interval),
         "verdict": judgement.verdict,

@@ -92,7 +92,8 @@ def search(
             seconds = LONGEST_BLEND if effort.budget is None else max(0.0, effort.budget - searched)
             names = {family.name for family in study.families}
             candidates = [trial for trial in conductor.trials if trial.family in names]
-            blended = blend(ledger, candidates, prepared, study.seed, seconds, effort.keep)
+            cheap = {family.name for family in study.families if family.cheap}
+            blended = blend(ledger, candidates, prepared, study.seed, seconds, effort.keep, cheap)
         overhead = _overhead(searched, clock.elapsed, conductor.busy_seconds, workers)
         summary = summarise(study, prepared, conductor.trials, blended, overhead)
         if judge:

@@ -224,6 +224,7 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
             score_text(single.get("test_score")),
             score_text(single.get("score")),
         ),
+        *_cheap(ensemble.get("cheap")),
         ("baseline", "", score_text(summary.get("baseline"))),
     ]
     lines = [f"**{ensemble.get('verdict') or 'No verdict.'}** {counted}", ""]
@@ -235,6 +236,14 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
         for member in ensemble.get("members") or ()
     ]
     return [*lines, "", "### The blend", *_table(("trial", "weight", standings.facts.metric), members)]
+
+
+def _cheap(cheap: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """The row of the cheap reference, if there is one."""
+    if not cheap:
+        return []
+    scores = score_text(cheap.get("test_score")), score_text(cheap.get("score"))
+    return [(f"{trial_name(cheap)} (the cheap reference)", *scores)]
 
 
 def _weight_text(weight: Any) -> str:

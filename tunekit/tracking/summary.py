@@ -131,6 +131,9 @@ def _blend(ensemble: Mapping[str, Any], baseline: Any, metric: str) -> list[Rend
     )
     scores = (score_text(single.get("test_score")), score_text(single.get("score")), "")
     judged.add_row(Text(f"best single: {trial_name(single)}"), *map(Text, scores))
+    if cheap := ensemble.get("cheap"):
+        scores = (score_text(cheap.get("test_score")), score_text(cheap.get("score")), "")
+        judged.add_row(Text(f"cheap reference: {trial_name(cheap)}"), *map(Text, scores))
     judged.add_row(
         Text("baseline"),
         *map(
