@@ -1,5 +1,6 @@
 """Series: windows, gaps, time, scales, simple forecasts; and from a raw history to a bundle's forecast."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from waves import hours, noisy, ready_fold, series  # type: ignore[import-not-fo
 
 import tunekit as tk
 from tunekit.data import Column, Dataset, Preparation, Schema
+from tunekit.data.lazy import LazyRows
 from tunekit.data.scales import ArrayScale
 from tunekit.data.schema import CALENDAR, CYCLES, date_parts
 from tunekit.errors import DataError
@@ -279,6 +281,21 @@ def test_a_level_of_one_row_has_the_scale_of_all() -> None:
     scale = ArrayScale.fit_by("window", cells, np.array([1, 1, 1, 2], dtype=np.int32), 4, 0)
     np.testing.assert_array_equal(scale.center[2], scale.center[3])
     assert (scale.center[1] != scale.center[3]).all()
+
+
+def test_rows_that_memory_does_not_hold_are_scaled_as_others_are() -> None:
+    _, fold = ready_fold(noisy())
+    rows, target = fold.train.rows, fold.train.target
+    cells = rows.arrays[0]
+    lazy = replace(rows, arrays=(LazyRows(cells.__getitem__, cells.shape, cells.dtype),))
+    learnt = fold.preparation
+    again = Preparation.fit(lazy, fold.cardinalities, target, ("window",), (), fold.scaled_by, fold.anchor)
+    for one, other in zip(learnt.to_arrays().values(), again.to_arrays().values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(again.standardised(target, lazy), learnt.standardised(target, rows))
+    scaled, some = learnt.apply(lazy, "columns")["window"], np.array([3, 100, 7])
+    assert isinstance(scaled, LazyRows)
+    np.testing.assert_array_equal(scaled[some], learnt.apply(rows, "columns")["window"][some])
 
 
 @pytest.mark.parametrize("difference", [True, False])
