@@ -92,6 +92,10 @@ def test_time_may_be_a_number() -> None:
     assert (data.time[0], data.time[-1]) == (1955.0, 1999.0)
     assert list(data.columns) == ["window"]
     assert list(data.naive) == ["last"]
+    tenths = frame.assign(year=frame["year"] * 0.1)  # which no two floats differ by exactly
+    assert tk.Series(tenths, target="count", time="year", lookback=5, delay=1).load().horizon == pytest.approx(0.1)
+    counted = frame.assign(year=frame["year"] - 1950)
+    assert tk.Series(counted, target="count", time="year", lookback=5, delay=1).load().horizon == 1.0
 
 
 # Gaps and doubles: never in silence.

@@ -53,7 +53,8 @@ def find_period(moments: npt.NDArray[np.float64], codes: npt.NDArray[np.int64], 
     Raises:
         DataError: no distance is the usual one.
     """
-    steps = np.diff(moments)[np.diff(codes) == 0]
+    exact = 2.0 * np.finfo(np.float64).eps * float(np.abs(moments).max())  # of a difference of two moments
+    steps = np.round(np.diff(moments)[np.diff(codes) == 0], max(0, int(-np.log10(max(exact, 1e-15)))))
     distances, counts = np.unique(steps[steps > 0], return_counts=True)
     if not len(distances):
         raise DataError("no series has two rows; expected a history: a row for each period, hour by hour or day by day")
