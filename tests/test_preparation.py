@@ -196,7 +196,9 @@ def test_layout_native(preparation) -> None:
 
 
 def test_an_unknown_layout_is_refused(preparation) -> None:
-    with pytest.raises(ValueError, match="layout 'wide' is unknown; expected one of columns, flat, ordinal, native"):
+    with pytest.raises(
+        ValueError, match="layout 'wide' is unknown; expected one of columns, flat, plain, ordinal, native"
+    ):
         preparation.apply(NEW, "wide")
 
 

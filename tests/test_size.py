@@ -16,9 +16,9 @@ from tunekit.data import Preparation, Table, TimeHoldout, default_split
 from tunekit.data import split as splits
 from tunekit.data.columnwise import Columns, typed_compactly
 from tunekit.data.preparation import MOST_HOT
-from tunekit.data.sparse import sparse_flat
+from tunekit.data.sparse import sparse_rows
 from tunekit.errors import DataError
-from tunekit.families import base, linear
+from tunekit.families import base, linear, wide_deep
 from tunekit.space import HyperParameters
 from tunekit.study import load_study
 from tunekit.study import prepared as preparing
@@ -49,26 +49,28 @@ def many_levels(rows: int = 3000) -> pd.DataFrame:
 def test_sparse_features_are_the_dense_ones() -> None:
     one = fold_of(prepare(Table(many_levels(), target="y").load(), tk.Holdout(), "rmse", seed=0))
     assert len(one.preparation.hot) == MOST_HOT + 3
-    for rows in (one.train.rows, one.valid.rows, hard_rows(one)):
-        dense = one.preparation.apply(rows, "flat")["features"]
-        np.testing.assert_array_equal(sparse_flat(one.preparation, rows).toarray(), dense)
+    for layout in ("flat", "plain"):
+        for rows in (one.train.rows, one.valid.rows, hard_rows(one)):
+            dense = one.preparation.apply(rows, layout)["features"]
+            np.testing.assert_array_equal(sparse_rows(one.preparation, rows, layout).toarray(), dense)
 
 
 def test_numbers_alone_are_sparse_too() -> None:
     frame = many_levels().drop(columns=["many", "few"])
     one = fold_of(prepare(Table(frame, target="y").load(), tk.Holdout(), "rmse", seed=0))
     dense = one.preparation.apply(one.train.rows, "flat")["features"]
-    np.testing.assert_array_equal(sparse_flat(one.preparation, one.train.rows).toarray(), dense)
+    np.testing.assert_array_equal(sparse_rows(one.preparation, one.train.rows, "flat").toarray(), dense)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("penalty", [0.01, 3.0, 1000.0])
+@pytest.mark.parametrize(("penalty", "numbers"), [(0.01, "clipped"), (3.0, "plain"), (1000.0, "clipped")])
 def test_a_linear_model_is_the_same_without_zeros(
-    task: str, weighted: bool, penalty: float, monkeypatch: pytest.MonkeyPatch
+    task: str, weighted: bool, penalty: float, numbers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = fold(task, weighted=weighted)
-    hp = HyperParameters(lambda dimension: penalty)
+    chosen: dict[str, float | str] = {"l2": penalty, "numbers": numbers}
+    hp = HyperParameters(lambda dimension: chosen[dimension.name])
     dense = tk.Linear().fit(hp, one, lambda *_: False)
     monkeypatch.setattr(linear, "MOST_DENSE", 0)
     sparse = tk.Linear().fit(hp, one, lambda *_: False)
@@ -76,6 +78,46 @@ def test_a_linear_model_is_the_same_without_zeros(
     tolerance = 1e-6 * np.std(one.train.target) if task == "regression" else 2e-3
     for rows in (one.valid.rows, hard_rows(one)):
         np.testing.assert_allclose(sparse.predict(rows), dense.predict(rows), atol=tolerance)
+
+
+def late() -> pd.DataFrame:
+    """What is to be told is proportional to a delay, of which a tenth are long."""
+    rng = np.random.default_rng(0)
+    delay = np.where(rng.random(600) < 0.1, rng.exponential(100, 600), rng.normal(0, 5, 600))
+    delay[:20] = np.nan
+    frame = pd.DataFrame({"delay": delay, "kind": rng.choice(["a", "b"], 600)})
+    frame["y"] = np.nan_to_num(delay) + 3.0 * (frame["kind"] == "a") + rng.normal(0, 1, 600)
+    return frame
+
+
+def test_a_long_tail_is_told_by_plain_numbers_and_exported(tmp_path: Path) -> None:
+    families = [tk.Baseline(), tk.Linear()]
+    made = tk.Study("late", data=Table(late(), target="y"), families=families, split=tk.KFold(2), metric="rmse")
+    result = made.run(root=tmp_path / "mlruns", trials=4, workers=1, observers=[Listener()])
+    scores = {t["values"].get("numbers"): t["score"] for t in result.summary["trials"]}
+    assert scores["plain"] < 1.2 < 3 < scores["clipped"]
+    bundle = tk.Bundle.load(result.export(tmp_path / "model"))
+    np.testing.assert_allclose(bundle.predict({"delay": [500.0, 5000.0], "kind": ["b", "b"]}), [500, 5000], rtol=0.01)
+
+
+@pytest.mark.slow
+def test_the_wide_part_of_a_net_follows_a_long_tail(tmp_path: Path) -> None:
+    net = tk.WideDeep()
+    net.epochs = 30
+    families: list[Any] = [tk.Baseline(), net]
+    made = tk.Study("late", data=Table(late(), target="y"), families=families, split=tk.Holdout(), metric="rmse")
+    result = made.run(root=tmp_path / "mlruns", trials=4, workers=1, observers=[Listener()])
+    trials = {trial["values"].get("wide_numbers"): trial for trial in result.summary["trials"]}
+    assert trials["plain"]["score"] < 0.5 * trials["clipped"]["score"]
+    result.export(tmp_path / "model", trial=trials["plain"]["number"])  # which compares it with the Python model
+
+
+def test_no_left_code_of_a_hashed_cross_is_lost() -> None:
+    sizes, buckets = np.array([40, 4000, 250, 777]), np.array([400, 1000, 1000, 1000])
+    strides = wide_deep._strides(sizes, buckets)
+    assert strides.tolist() == [40, 4001, 251, 777]
+    places = (np.arange(1000)[:, None] * strides[1:]) % 1000
+    assert [len(set(column)) for column in places.T] == [1000, 1000, 1000]
 
 
 def test_many_rows_are_predicted_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

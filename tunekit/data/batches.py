@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tunekit.bundle.columns import ARRAY
 from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import row_weights, typed_targets
+from tunekit.data.table import in_order, row_weights, typed_targets, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
@@ -55,6 +55,8 @@ class Batches:
             out, they are in a temporary folder and drawn anew by each command, which then must draw the same.
         suits: "arrays" or "images": the families that are searched by default.
         classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        ordered: whether they have an order; see `Table`.
+        class_weight: what rows of each class weigh in training; see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
 
     Raises:
@@ -76,6 +78,8 @@ class Batches:
         folder: str | Path | None = None,
         suits: str = "arrays",
         classes: tuple[Any, ...] | list[Any] | None = None,
+        ordered: bool = False,
+        class_weight: Mapping[Any, float] | str | None = None,
         kind: str | None = None,
     ) -> None:
         if kind not in (None, "category", "number"):
@@ -89,6 +93,8 @@ class Batches:
         self.folder = None if folder is None else Path(folder)
         self.suits = suits
         self.classes = tuple(classes or ())
+        self.ordered = ordered
+        self.class_weight = class_weight
         self.kind = kind
         self._drawn: Drawn | None = None
 
@@ -115,6 +121,8 @@ class Batches:
             weight=None if drawn.weight is None else row_weights(drawn.weight, "weight"),
             notices=tuple(notices),
             targets=targets,
+            ordered=in_order(classes, self.ordered),
+            class_weight=weights_by_class(self.class_weight, classes),
         )
 
     def _column(self, given: dict[str, Any]) -> Column:

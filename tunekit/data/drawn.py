@@ -22,7 +22,7 @@ FACTS = "rows.json"
 SHARE_OF_DISK = 0.9
 """Of the free space, that the rows may take."""
 
-RESERVED = {"numbers", "codes"}
+RESERVED = {"numbers", "codes", "plain"}
 """Names of the inputs that a table's columns become."""
 
 

@@ -27,7 +27,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 TARGET = "y"
 """Name of the target."""
 
-RESERVED = {"numbers", "codes"}
+RESERVED = {"numbers", "codes", "plain"}
 """Names of the inputs that a table's columns become."""
 
 

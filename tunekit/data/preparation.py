@@ -11,6 +11,7 @@ columns    {"numbers": float32 (n, D + M), "codes": int32 (n, C)}: scaled number
            unknown
 flat       float32 (n, D + M + H + P): the numbers as above, then one 0/1 column for each known (column, code) pair,
            then the values of the arrays as above
+plain      as flat, but numbers as far out as they are: the others are bent towards a bound, which a line can't follow
 ordinal    float32 (n, D + M + C + P): the numbers as above, then the codes as numbers, then the arrays
 native     float32 (n, D + C + P): unscaled numbers and codes, NaN where missing or unseen, and unscaled arrays
 array x    float32 (n, *shape): the array column x alone, scaled; or int32 (n, length), the text column x
@@ -33,7 +34,10 @@ from tunekit.data.scales import RARE, ArrayScale, anchors, mean_and_spread, targ
 from tunekit.data.schema import MISSING, Encoded
 from tunekit.data.terms import Bag, Terms, TextColumn
 
-LAYOUTS = ("columns", "flat", "ordinal", "native")
+LAYOUTS = ("columns", "flat", "plain", "ordinal", "native")
+
+BY_NAME = ("columns", "columns plain")
+"""Layouts of several named arrays; the second has numbers as in layout "plain", too, for linear parts of nets."""
 
 ALONE = "array "
 """Begins the layout of one array or text column alone; its name follows."""
@@ -178,14 +182,15 @@ class Preparation:
             position = [scale.name for scale in self.arrays].index(layout.removeprefix(ALONE))
             return {"features": self.arrays[position].apply(rows.arrays[position], rows.codes)}
         arrays = [scale.apply(cells, rows.codes) for scale, cells in zip(self.arrays, rows.arrays, strict=True)]
-        numbers = self._numbers(rows.numbers)
+        numbers = self.numbers(rows.numbers, clip=layout != "plain")
         codes = self.lookup[rows.codes + self.offsets] if len(self.offsets) else rows.codes
-        if layout == "columns":
+        if layout in BY_NAME:
+            plain = {} if layout == "columns" else {"plain": self.numbers(rows.numbers, clip=False)}
             named = {scale.name: cells for scale, cells in zip(self.arrays, arrays, strict=True)}
-            return {"numbers": numbers, "codes": codes} | named | texts
+            return {"numbers": numbers, "codes": codes} | plain | named | texts
         if layout == "ordinal":
             return {"features": _joined([numbers, codes, *arrays])}
-        if layout == "flat":
+        if layout in ("flat", "plain"):
             pairs = self.hot
             hot = codes[:, pairs[:, 0]] == pairs[:, 1]
             return {"features": _joined([numbers, hot, *arrays])}
@@ -222,12 +227,18 @@ class Preparation:
             values[name] = int(values[name])
         return cls(**values)
 
-    def _numbers(self, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    def numbers(self, numbers: npt.NDArray[np.float64], *, clip: bool = True) -> npt.NDArray[np.float32]:
+        """Scaled numbers and gap indicators, (n, D + M).
+
+        Args:
+            numbers: (n, D) as `Encoded` holds them.
+            clip: bend what is far out towards `CLIP`.
+        """
         made = np.empty((len(numbers), len(self.center) + len(self.gaps)), dtype=np.float32)
         for start in range(0, len(numbers), SCALED):
             some = np.asarray(numbers[start : start + SCALED])
             scaled = (some - self.center) * self.factor
-            clipped = scaled / np.sqrt(1.0 + (scaled / CLIP) ** 2)
+            clipped = scaled / np.sqrt(1.0 + (scaled / CLIP) ** 2) if clip else scaled
             filled = np.where(np.isnan(clipped), 0.0, clipped)
             made[start : start + SCALED] = np.concatenate([filled, np.isnan(some[:, self.gaps])], axis=1)
         return made

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from tunekit.bundle.columns import ARRAY, TEXTS
-from tunekit.data.preparation import Preparation
+from tunekit.data.preparation import BY_NAME, Preparation
 from tunekit.data.schema import Column
 from tunekit.errors import ExportError
 from tunekit.export.features import Encoding, Prepared
@@ -150,7 +150,7 @@ def _net(prepared: Prepared, facts: dict[str, Any], net: onnx.ModelProto, plan: 
     graph = prepared.graph
     bindings = {}
     for given in net.graph.input:
-        value = prepared.group(given.name) if facts["layout"] == "columns" else prepared.features(facts["layout"])
+        value = prepared.group(given.name) if facts["layout"] in BY_NAME else prepared.features(facts["layout"])
         bindings[given.name] = graph.cast(value, given.type.tensor_type.elem_type)
     output = graph.cast(graph.splice(net, bindings)[0], "double")
     if plan.task == "binary" and facts.get("columns", 1) == 2:

@@ -148,7 +148,9 @@ class Prepared:
         raise ExportError(f"layout {layout!r} is no matrix of features; expected 'flat', 'ordinal' or 'native'")
 
     def group(self, name: str) -> str:
-        """One of the arrays of layout "columns": "numbers", "codes", an array column or a text column."""
+        """One of the arrays of layout "columns plain": "numbers", "plain", "codes", an array or a text column."""
+        if name == "plain" and self.plain_numbers:
+            return self.plain_numbers
         value = ({"numbers": self.numbers, "codes": self.codes} | self.arrays | self.texts).get(name)
         if value is None:
             known = [each for each, there in (("numbers", self.numbers), ("codes", self.codes)) if there]
@@ -237,14 +239,23 @@ class Prepared:
     @cached_property
     def numbers(self) -> str | None:
         """Float32 (n, D + M): scaled numbers and gap indicators; None if the table has no numbers."""
+        return self._numbers(clip=True)
+
+    @cached_property
+    def plain_numbers(self) -> str | None:
+        """The same, as far out as they are."""
+        return self._numbers(clip=False)
+
+    def _numbers(self, *, clip: bool) -> str | None:
         if not len(self.preparation.center):
             return None
         graph, raw = self.graph, Value(self.graph, self.encoding.numbers)
         center, factor = graph.constant(self.preparation.center), graph.constant(self.preparation.factor)
         scaled = (raw - Value(graph, center)) * Value(graph, factor)
-        ratio = scaled / CLIP
-        bound = Value(graph, graph.node("Sqrt", (ratio * ratio + 1.0).name))
-        clipped = (scaled / bound).name
+        if clip:
+            ratio = scaled / CLIP
+            scaled = scaled / Value(graph, graph.node("Sqrt", (ratio * ratio + 1.0).name))
+        clipped = scaled.name
         missing = graph.node("IsNaN", clipped)
         parts = [graph.node("Where", missing, graph.constant(np.float64(0.0)), clipped)]
         if len(self.preparation.gaps):
@@ -288,16 +299,18 @@ class Prepared:
         return self._joined(self.numbers, hot, *self._flattened)
 
     def weighed(self, weights: npt.NDArray[np.float64], layout: str) -> str:
-        """Float64 (n, outputs): layout "flat" times weights (F, outputs), without building its 0/1 columns.
+        """Float64 (n, outputs): a layout times weights (F, outputs), without building its 0/1 columns.
 
         Args:
             weights: of the features.
-            layout: "flat", or that with a bag of words.
+            layout: "flat" or "plain", or one of these with a bag of words.
         """
+        layout, _, bag = layout.partition(BAG)
+        own = self.plain_numbers if layout == "plain" else self.numbers
         width = len(self.preparation.center) + len(self.preparation.gaps)
         terms = []
-        if self.numbers is not None:
-            numbers = self.graph.cast(self.numbers, "double")
+        if own is not None:
+            numbers = self.graph.cast(own, "double")
             terms.append(self.graph.node("MatMul", numbers, self.graph.constant(weights[:width])))
         pairs = self.preparation.hot
         if len(pairs):
@@ -316,7 +329,6 @@ class Prepared:
             part = self.graph.constant(weights[start : start + size])
             terms.append(self.graph.node("MatMul", self.graph.cast(value, "double"), part))
             start += size
-        _, _, bag = layout.partition(BAG)
         for text, value in zip(self.preparation.texts, self.bags(bag) if bag else (), strict=bool(bag)):
             size = len(text.chosen(Bag.parse(bag)))
             terms.append(self.graph.node("MatMul", value, self.graph.constant(weights[start : start + size])))

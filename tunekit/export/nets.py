@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import onnx
 from onnx import numpy_helper, version_converter
 
+from tunekit.data.preparation import BY_NAME
 from tunekit.errors import ExportError
 from tunekit.export.graph import OPSETS
 from tunekit.export.operations import HANDLERS
@@ -129,7 +130,7 @@ def _input_specs(model: keras.Model) -> Any:
 
 
 def _check_inputs(names: list[str], layout: str) -> None:
-    if layout != "columns" and len(names) != 1:
+    if layout not in BY_NAME and len(names) != 1:
         raise ExportError(f"a net with inputs {', '.join(names)} came for layout {layout!r}; expected one input")
 
 

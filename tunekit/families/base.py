@@ -71,8 +71,8 @@ class Part:
         first = np.empty(0, dtype=np.int64) if several else np.unique(self.target[order], return_index=True)[1]
         kept = order[:most] if len(first) > most else order[np.union1d(first, np.arange(min(most, len(order))))]
         kept = np.sort(kept)
-        weight = None if self.weight is None else self.weight[kept]
-        return Part(self.rows.take(kept).read(), self.target[kept], weight)
+        weight, by_class = (None if of is None else of[kept] for of in (self.weight, self.by_class))
+        return Part(self.rows.take(kept).read(), self.target[kept], weight, by_class)
 
 
 @dataclass(frozen=True)

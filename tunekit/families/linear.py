@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.data.sparse import sparse_flat
+from tunekit.data.sparse import sparse_rows
 from tunekit.families.bags import with_bag
 from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Predictions, link, link_for
 from tunekit.families.ridge import sparse_ridge
@@ -18,10 +18,19 @@ MOST_DENSE = 128 * 2**20
 
 
 class Linear(Family):
-    """scikit-learn's `Ridge`, or `LogisticRegression` for classes; the strength of the L2 penalty is searched."""
+    """scikit-learn's `Ridge`, or `LogisticRegression` for classes; the strength of the L2 penalty is searched.
+
+    So is whether numbers are bent towards a bound, which tames outliers, or are taken as far out as they are: what is
+    proportional to a number with a long tail, such as a delay, is told only by those.
+    """
 
     name = "linear"
     cheap = True
+
+    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+        """Numbers as far out as they are."""
+        del task, temporal
+        return [{"numbers": "plain"}]
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
         """See `Family.fit`."""
@@ -33,12 +42,16 @@ class Linear(Family):
         if fold.naive:  # windows that overlap tell much less than so many rows, and their columns much the same
             usual, most = float(np.clip(len(fold.train) / 10, 3.0, 1e4)), 1e5
         penalty = hp.Float("l2", 1e-2, most, sampling="log", default=usual)
-        layout = with_bag("flat", hp, fold, ["tfidf", "counts", "binary"], [20_000, 5_000, 1_000], ngrams=2)
+        numbers = hp.Choice("numbers", ["clipped", "plain"]) if fold.train.rows.numbers.shape[1] else "clipped"
+        start = "plain" if numbers == "plain" else "flat"
+        layout = with_bag(start, hp, fold, ["tfidf", "counts", "binary"], [20_000, 5_000, 1_000], ngrams=2)
         hp.settle()
         fold = fold.in_memory
         target, weight = fold.target(fold.train), fold.train.weight
         sparse = is_sparse(fold)
-        features: Any = _sparse(fold) if sparse else fold.features("train", layout)["features"].astype(np.float64)
+        features: Any = (
+            _sparse(fold, layout) if sparse else fold.features("train", layout)["features"].astype(np.float64)
+        )
         if fold.task == "regression" and sparse:
             weights, intercept = sparse_ridge(features, target, penalty, weight)
             weights, bias = weights[:, None], np.array([intercept])
@@ -63,5 +76,5 @@ def is_sparse(fold: Fold) -> bool:
     return not (fold.array_names or fold.text_columns) and 8 * width * len(fold.train) > MOST_DENSE
 
 
-def _sparse(fold: Fold) -> Any:
-    return fold.once("train as flat, sparse", lambda: sparse_flat(fold.preparation, fold.train.rows))
+def _sparse(fold: Fold, layout: str) -> Any:
+    return fold.once(f"train as {layout}, sparse", lambda: sparse_rows(fold.preparation, fold.train.rows, layout))

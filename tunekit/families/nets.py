@@ -133,6 +133,12 @@ class NetData:
             parts.append(mean_of_words(inputs[-1], self.embed_words(inputs[-1], TEXT_WIDTH, name=name)))
         return inputs, keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
+    def keras_plain(self) -> keras.KerasTensor:
+        """The `Input` of numbers as far out as they are, for what is linear in them: those of "numbers" are bounded."""
+        import keras
+
+        return keras.Input((self.numbers,), name="plain")
+
     @property
     def has_columns(self) -> bool:
         """Whether there are numbers or categories beside arrays and texts."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING
+from math import gcd
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class WideDeep(NetFamily):
 
     name = "wide_deep"
 
+    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+        """For numbers, a wide part that follows those with a long tail as far out as they are, such as delays."""
+        del temporal
+        return [{"wide_numbers": "plain"}] if task == "regression" else []
+
     def build(self, hp: HyperParameters, data: NetData) -> keras.Model:
         """See `NetFamily.build`."""
         import keras
@@ -36,8 +42,19 @@ class WideDeep(NetFamily):
         penalty = keras.regularizers.L2(hp.Float("wide_l2", 1e-7, 1e-3, sampling="log", default=1e-5))
         parts = [keras.layers.Dense(data.units, name="deep")(dense_blocks(hp, x))]
         if "numbers" in named:
-            wide = keras.layers.Dense(data.units, use_bias=False, kernel_regularizer=penalty, name="wide_numbers")
-            parts.append(wide(named["numbers"]))
+            begin = "glorot_uniform"
+            if hp.Choice("wide_numbers", ["clipped", "plain"]) == "plain":
+                inputs.append(data.keras_plain())
+                named["numbers"], begin = inputs[-1], "zeros"  # any other weight of a far number begins far off
+            parts.append(
+                keras.layers.Dense(
+                    data.units,
+                    use_bias=False,
+                    kernel_initializer=begin,
+                    kernel_regularizer=penalty,
+                    name="wide_numbers",
+                )(named["numbers"])
+            )
         if "codes" in named:
             columns = hp.Int("crossed_columns", 0, 10, step=2, default=6)
             parts.append(wide_part(named["codes"], data, columns, penalty))
@@ -60,7 +77,7 @@ def wide_part(codes: keras.KerasTensor, data: NetData, columns: int, penalty: ob
     if len(pairs):
         left = keras.ops.take(codes, pairs[:, 0].astype("int32"), axis=1)
         right = keras.ops.take(codes, pairs[:, 1].astype("int32"), axis=1)
-        combined = left * sizes[pairs[:, 1]].astype("int32") + right
+        combined = left * _strides(sizes[pairs[:, 1]], cross_sizes).astype("int32") + right
         hashed = keras.ops.mod(combined, cross_sizes.astype("int32")) + starts[len(sizes) : -1]
         positions = keras.layers.Concatenate()([positions, hashed])
     table = keras.layers.Embedding(
@@ -71,3 +88,18 @@ def wide_part(codes: keras.KerasTensor, data: NetData, columns: int, penalty: ob
         name="wide_categories",
     )
     return keras.ops.sum(table(positions), axis=1)
+
+
+def _strides(sizes: Any, buckets: Any) -> Any:
+    """What the left code of each cross is multiplied by: the right column's size, or the next that fits the buckets.
+
+    If it had a factor in common with the number of buckets, some buckets would be shared by whole columns: a left code
+    times 4,000, modulo 1,000, is always 0.
+    """
+    return np.array(
+        [
+            next(step for step in range(size, size + BUCKETS) if number < BUCKETS or gcd(step, BUCKETS) == 1)
+            for size, number in zip(sizes.tolist(), buckets.tolist(), strict=True)
+        ],
+        dtype=int,
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.tasks import MANY_CLASSES
-from tunekit.data.preparation import ALONE, Preparation
+from tunekit.data.preparation import ALONE, BY_NAME, Preparation
 from tunekit.data.schema import Encoded
 from tunekit.data.targets import Target, places
 from tunekit.errors import TrialError
@@ -21,7 +21,7 @@ from tunekit.training.traced import TracedModel
 if TYPE_CHECKING:
     import keras
 
-COLUMN_INPUTS = {"numbers", "codes"}
+COLUMN_INPUTS = {"numbers", "codes", "plain"}
 
 ONE_HOT_LOSSES = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge", "kldivergence"}
 """Keras' losses that take classes one-hot, by the letters of their names."""
@@ -137,8 +137,9 @@ def _alone(data: NetData) -> dict[str, tuple[int, ...]]:
 def layout_of(model: keras.Model, data: NetData) -> str:
     """The layout that a model reads.
 
-    "columns" for a model whose inputs are named as `NetData.keras_inputs` names them; "array x" for one with a single
-    input of an array's shape, or with none that is known yet, where the data is that array; else "flat".
+    "columns" for a model whose inputs are named as `NetData` names them, or "columns plain" if "plain" is among them;
+    "array x" for one with a single input of an array's shape, or with none that is known yet, where the data is that
+    array; else "flat".
     """
     alone = _alone(data)
     only = next(iter(alone)) if len(alone) == 1 and not data.has_columns else None
@@ -146,7 +147,7 @@ def layout_of(model: keras.Model, data: NetData) -> str:
         return "flat" if only is None else ALONE + only
     names = {tensor.name for tensor in model.inputs}
     if names <= COLUMN_INPUTS | set(alone):
-        return "columns"
+        return "columns plain" if "plain" in names else "columns"
     shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     fitting = [name for name, shape in alone.items() if shapes == [shape]]
     return ALONE + fitting[0] if len(fitting) == 1 else "flat"
@@ -154,7 +155,7 @@ def layout_of(model: keras.Model, data: NetData) -> str:
 
 def net_inputs(model: keras.Model, arrays: dict[str, npt.NDArray[Any]], layout: str) -> Any:
     """What the model takes of prepared rows: arrays by input name, or one matrix."""
-    if layout != "columns":
+    if layout not in BY_NAME:
         return arrays["features"]
     return {tensor.name: arrays[tensor.name] for tensor in model.inputs}
 
