@@ -18,7 +18,7 @@ from tunekit.data.columnwise import Columns, typed_compactly
 from tunekit.data.preparation import MOST_HOT
 from tunekit.data.sparse import sparse_rows
 from tunekit.errors import DataError
-from tunekit.families import base, linear, wide_deep
+from tunekit.families import base, forest, linear, wide_deep
 from tunekit.space import HyperParameters
 from tunekit.study import load_study
 from tunekit.study import prepared as preparing
@@ -118,6 +118,20 @@ def test_no_left_code_of_a_hashed_cross_is_lost() -> None:
     assert strides.tolist() == [40, 4001, 251, 777]
     places = (np.arange(1000)[:, None] * strides[1:]) % 1000
     assert [len(set(column)) for column in places.T] == [1000, 1000, 1000]
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_trees_of_a_forest_stay_small_however_many_rows_there_are(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = fold(task)
+    nodes, scores = [], []
+    for most in (len(one.train), 100):
+        monkeypatch.setattr(forest, "MOST_OF_A_TREE", most)
+        fitted: Any = tk.Forest().fit(HyperParameters(), one, lambda *_: False)
+        nodes.append(len(fitted.arrays["feature"]))
+        scores.append(one.metric.score(one.valid.target, fitted.predict(one.valid.rows)))
+    assert nodes[1] < nodes[0] / 3
+    constant = tk.Baseline().fit(HyperParameters(), one, lambda *_: False).predict(one.valid.rows)
+    assert scores[1] < 0.85 * one.metric.score(one.valid.target, constant)
 
 
 def test_many_rows_are_predicted_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,16 @@ MANY = 100
 does of the many words of texts."""
 
 
+MOST_OF_A_TREE = 50_000
+"""Rows that a tree learns from."""
+
+
 class Forest(Family):
     """scikit-learn's forests on scaled numbers with gap indicators and category codes.
 
     Breiman 2001 (random), Geurts 2006 (extra). Half of the features per split and small leaves do well on tables
-    (Grinsztajn 2022, arXiv 2207.08815, searches around them too).
+    (Grinsztajn 2022, arXiv 2207.08815, searches around them too). Of many rows each tree learns from some, drawn with
+    replacement, and its leaves hold more: grown to the end, it would have nearly as many nodes as there are rows.
     """
 
     name = "forest"
@@ -44,7 +49,7 @@ class Forest(Family):
         estimator: Any = getattr(ensemble, names[kind] + suffix)(
             n_estimators=hp.Int("trees", 100, 400, step=100, default=200),
             max_features=hp.Float("max_features", 0.05, 1.0, sampling="log", default=0.05 if wide else 0.5),
-            min_samples_leaf=hp.Int("min_samples_leaf", 1, 16, sampling="log", default=2),
+            **_growth(hp, len(fold.train)),
             random_state=fold.seed,
             n_jobs=fold.threads,
         )
@@ -65,3 +70,11 @@ class Forest(Family):
         trees = from_forest(estimator, fold.task)
         facts = {"standardised": fold.relative}
         return ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, facts)
+
+
+def _growth(hp: HyperParameters, rows: int) -> dict[str, Any]:
+    """How far trees grow, and from which rows."""
+    if rows <= MOST_OF_A_TREE:
+        return {"min_samples_leaf": hp.Int("min_samples_leaf", 1, 16, sampling="log", default=2)}
+    leaf = hp.Int("min_samples_leaf", 4, 64, sampling="log", default=8)
+    return {"min_samples_leaf": leaf, "bootstrap": True, "max_samples": MOST_OF_A_TREE}
