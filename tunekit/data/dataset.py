@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.bundle.columns import ARRAY
 from tunekit.bundle.tasks import MANY_CLASSES, ORDINAL, SEVERAL
 from tunekit.data.lazy import rows_at_once
 from tunekit.data.schema import Schema
@@ -126,12 +125,6 @@ class Dataset:
         counts = np.bincount(self.target[rows].astype(int), minlength=len(self.classes))
         return [float(len(rows) / (len(counts) * count)) for count in counts]
 
-    def raw_rows(self, rows: npt.NDArray[np.int64], *, arrays: bool = True) -> dict[str, npt.NDArray[Any]]:
-        """The typed columns of the given row positions.
-
-        Args:
-            rows: positions.
-            arrays: whether array columns are among them.
-        """
-        kinds = {column.name: column.kind for column in self.schema.columns}
-        return {name: column[rows] for name, column in self.columns.items() if arrays or kinds.get(name) != ARRAY}
+    def raw_rows(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """The typed columns of the given row positions."""
+        return {name: column[rows] for name, column in self.columns.items()}

@@ -184,13 +184,22 @@ class Schema:
         """Per category column, how many codes there are: missing, the levels, unseen."""
         return tuple(len(column.levels) + 2 for column in self.categorical)
 
-    def with_levels(self, typed: Mapping[str, npt.NDArray[Any]]) -> Schema:
-        """The same columns; a category has the sorted texts that these rows hold as its levels, a text its words."""
-        return Schema(
-            tuple(
-                column if column.kind == ARRAY else _with_levels(column, typed[column.name]) for column in self.columns
-            )
-        )
+    def with_levels(self, typed: Mapping[str, Any], rows: npt.NDArray[np.int64] | None = None) -> Schema:
+        """The same columns; a category has the sorted texts that these rows hold as its levels, a text its words.
+
+        Args:
+            typed: columns, as `typed` returns them.
+            rows: positions of the rows; all if left out.
+        """
+        learning = (*TEXTS, "category")
+
+        def learnt(column: Column) -> Column:
+            if column.kind not in learning:
+                return column
+            values = typed[column.name]
+            return _with_levels(column, values if rows is None else values[rows])
+
+        return Schema(tuple(learnt(column) for column in self.columns))
 
     def typed(self, rows: Any) -> dict[str, npt.NDArray[Any]]:
         """Typed arrays of the schema's columns; other columns are ignored.

@@ -117,7 +117,7 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     development = folds.development
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
-    schema = data.schema.with_levels(data.raw_rows(development, arrays=False))
+    schema = data.schema.with_levels(data.columns, development)
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
 
