@@ -34,7 +34,8 @@ ROOMS: dict[str, set[str]] = {
     "ensemble": GROUND,
     "export": MIDDLE | {"training", "executors"},  # above the study, whose result exports itself
     "study": UPPER,
-    "cli": UPPER | {"study"},
+    "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
+    "cli": UPPER | {"study", "serve"},
     "__main__": {"cli"},
     "__init__": set(),  # the public names are imported on first use
 }
@@ -66,6 +67,9 @@ LIBRARIES: dict[str, set[str]] = {
     "onnxruntime": {"bundle", "export"},
     "rich": {"cli", "tracking"},
     "typer": {"cli"},
+    "fastapi": {"serve"},
+    "pydantic": {"serve"},
+    "uvicorn": {"serve"},
 }
 
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "pandas", "sklearn", "xgboost", "onnxruntime"}

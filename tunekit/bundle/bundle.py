@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +107,8 @@ class Bundle:
         Raises:
             DataError: a column is missing, or a value does not fit its column.
         """
-        raw = self._run(rows, "prediction")
-        if self.targets:
-            return {name: decided(part, task, classes) for name, task, classes, part in self._parts(raw)}
-        return decided(raw, self.task, self.classes)
+        found = {name: decided(part, task, classes) for name, task, classes, part in self.parts(self.raw(rows))}
+        return found if self.targets else found[""]
 
     def predict_proba(self, rows: Any) -> Any:
         """Predict the probability of each class.
@@ -129,10 +126,9 @@ class Bundle:
         """
         if self.task == "regression":
             raise BundleError(f"the bundle {self.name!r} predicts a number, not classes; use predict(rows)")
-        raw = self._run(rows, "prediction")
-        if self.targets:
-            return {name: shares_of(part, task) for name, task, _, part in self._parts(raw) if task != "regression"}
-        return shares_of(raw, self.task)
+        parts = self.parts(self.raw(rows))
+        found = {name: shares_of(part, task) for name, task, _, part in parts if task != "regression"}
+        return found if self.targets else found[""]
 
     def predict_members(self, rows: Any) -> npt.NDArray[np.float64]:
         """Predict with each member of the blend: where they disagree, the blend is less sure.
@@ -153,13 +149,27 @@ class Bundle:
         members = len(self.manifest["members"])
         return f"Bundle({self.name!r}, {self.task}, {members} member(s), {len(self.columns)} columns)"
 
-    def _parts(self, raw: npt.NDArray[np.float64]) -> Iterator[tuple[str, str, list[Any], npt.NDArray[np.float64]]]:
-        """Name, task, classes and columns of the prediction, of each of several targets."""
-        start = 0
+    def raw(self, rows: Any) -> npt.NDArray[np.float64]:
+        """What `predict` and `predict_proba` are made of: (n, outputs), see `parts`.
+
+        Args:
+            rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
+
+        Raises:
+            DataError: a column is missing, or a value does not fit its column.
+        """
+        return self._run(rows, "prediction")
+
+    def parts(self, raw: npt.NDArray[np.float64]) -> list[tuple[str, str, list[Any], npt.NDArray[np.float64]]]:
+        """Name, task, classes and columns of raw predictions, of each target; a single one has the name ""."""
+        if not self.targets:
+            return [("", self.task, self.classes, raw)]
+        found, start = [], 0
         for target in self.targets:
             width = len(target["classes"]) if target["task"] in MANY_CLASSES else 1
-            yield target["name"], target["task"], target["classes"], raw[:, start : start + width]
+            found.append((target["name"], target["task"], target["classes"], raw[:, start : start + width]))
             start += width
+        return found
 
     def _run(self, rows: Any, output: str) -> npt.NDArray[np.float64]:
         typed, count = self._typed(rows)

@@ -282,6 +282,23 @@ def predict(
 
 
 @app.command()
+def serve(
+    bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder that `export` wrote.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0 for any that is free.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="TUNEKIT_TOKEN", help="Callers must send 'Authorization: Bearer TOKEN'."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="That one prediction may use.")] = 1,
+) -> None:
+    """Serve a bundle over HTTP: POST rows as JSON to /predict; /docs shows how, /health that it is up."""
+    from tunekit.serve import serve as run
+
+    run(bundle, host, port, token=token, threads=threads, tell=lambda text: typer.echo(text))
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 5000,
     root: Root = ROOT,
