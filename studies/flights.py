@@ -2,7 +2,7 @@
 
 Judged on later flights than it learnt from, as it would be used. Aeroplanes and flights have thousands of levels.
 
-Run: tunekit search studies/flights.py --budget 5m
+Run: tunekit search studies/flights.py --budget 4m
 """
 
 import pandas as pd
@@ -53,4 +53,4 @@ study = tk.Study(
 )
 
 if __name__ == "__main__":
-    print(study.run(budget="5m"))
+    print(study.run(budget="4m"))
