@@ -35,6 +35,8 @@ TYPES = {
     "float32": onnx.TensorProto.FLOAT,
 }
 
+_PLAIN = {TYPES[name] for name in ("double", "float", "int32", "int64", "uint8")}
+
 
 @dataclass(frozen=True)
 class Value:
@@ -135,9 +137,17 @@ class Graph:
             )
         for name, value in bindings.items():
             self.add(helper.make_node("Identity", [value], [prefix + name], name=prefix + name))
+        shared = {one.name: self._shared(one) for one in spliced.graph.initializer}
+        _rename_inputs(spliced.graph, {old: new for old, new in shared.items() if old != new})
         self._nodes.extend(spliced.graph.node)
-        self._initializers.extend(spliced.graph.initializer)
-        return [output.name for output in spliced.graph.output]
+        return [shared.get(output.name, output.name) for output in spliced.graph.output]
+
+    def _shared(self, initializer: onnx.TensorProto) -> str:
+        """Store an initializer, and return its name: folds on one frozen base have most of them in common."""
+        if initializer.data_type not in _PLAIN:
+            self._initializers.append(initializer)
+            return str(initializer.name)
+        return self.constant(numpy_helper.to_array(initializer))
 
     def fresh(self, hint: str) -> str:
         """A name that nothing in the graph has."""
@@ -165,3 +175,12 @@ class Graph:
         model = helper.make_model(graph, opset_imports=opsets, producer_name="tunekit", ir_version=IR_VERSION)
         onnx.checker.check_model(model)
         return model
+
+
+def _rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Let every node read values by other names, in the graphs within nodes too."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _rename_inputs(inner, names)
