@@ -32,6 +32,7 @@ _HOMES = {
     "Median": "tunekit.stopping",
     "Metric": "tunekit.metrics",
     "NeverStop": "tunekit.stopping",
+    "Pretrained": "tunekit.families",
     "Recurrent": "tunekit.families",
     "Series": "tunekit.data",
     "StratifiedKFold": "tunekit.data",
@@ -43,6 +44,7 @@ _HOMES = {
     "TimeSplit": "tunekit.data",
     "WideDeep": "tunekit.families",
     "XGBoost": "tunekit.families",
+    "from_study": "tunekit.study",
     "start_from": "tunekit.study",
 }
 _ROOMS = ("bundle", "data", "drivers", "ensemble", "errors", "families", "metrics", "space", "stopping")

@@ -15,6 +15,7 @@ plain      as flat, but numbers as far out as they are: the others are bent towa
 ordinal    float32 (n, D + M + C + P): the numbers as above, then the codes as numbers, then the arrays
 native     float32 (n, D + C + P): unscaled numbers and codes, NaN where missing or unseen, and unscaled arrays
 array x    float32 (n, *shape): the array column x alone, scaled; or int32 (n, length), the text column x
+raw x      float32 (n, *shape): the array column x alone, not scaled: for a base with a scaling of its author's
 y+bag      the layout y, then the weights of terms of each text column, as `tunekit.data.terms.Bag` counts them: sparse
 =========  =====================================================================================================
 """
@@ -41,6 +42,9 @@ BY_NAME = ("columns", "columns plain")
 
 ALONE = "array "
 """Begins the layout of one array or text column alone; its name follows."""
+
+RAW = "raw "
+"""Begins the layout of one array column alone, as it is; its name follows."""
 
 BAG = "+"
 """Stands between a layout and the bag of words that is added to it."""
@@ -178,9 +182,10 @@ class Preparation:
         texts = {terms.name: terms.lookup[numbers] for terms, numbers in zip(self.texts, rows.texts, strict=True)}
         if layout.startswith(ALONE) and (name := layout.removeprefix(ALONE)) in texts:
             return {"features": texts[name]}
-        if layout.startswith(ALONE):
-            position = [scale.name for scale in self.arrays].index(layout.removeprefix(ALONE))
-            return {"features": self.arrays[position].apply(rows.arrays[position], rows.codes)}
+        if layout.startswith((ALONE, RAW)):
+            position = [scale.name for scale in self.arrays].index(layout.partition(" ")[2])
+            cells, scale = rows.arrays[position], self.arrays[position]
+            return {"features": scale.apply(cells, rows.codes) if layout.startswith(ALONE) else _unscaled(cells)}
         arrays = [scale.apply(cells, rows.codes) for scale, cells in zip(self.arrays, rows.arrays, strict=True)]
         numbers = self.numbers(rows.numbers, clip=layout != "plain")
         codes = self.lookup[rows.codes + self.offsets] if len(self.offsets) else rows.codes
@@ -260,6 +265,13 @@ class Preparation:
 
     def _unseens(self) -> npt.NDArray[np.int64]:
         return self._ends() - self.offsets - 1
+
+
+def _unscaled(cells: Any) -> Any:
+    """Cells as float32; lazy ones when they are asked for."""
+    if isinstance(cells, LazyRows):
+        return cells.mapped(_unscaled, np.float32)
+    return np.asarray(cells, dtype=np.float32)
 
 
 def _plain_fields() -> list[str]:

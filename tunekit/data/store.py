@@ -28,6 +28,8 @@ costs more than what streaming adds to it.
 
 PLACES = "_rows"
 """Ends the name of the file with the positions of a linked file's rows."""
+FROZEN = "frozen-"
+"""Begins the names of files that trials add: what a frozen base makes of the rows."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Store:
             words: of each text column by its name, in the order of their numbers.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.glob(f"{FROZEN}*"):  # of an earlier run, whose study file may have said other things
+            path.unlink()
         arrays: dict[str, Any] = {"target": target}
         for prefix, part in (("rows", rows), ("unlabelled", unlabelled)):
             arrays |= {f"{prefix}_{number}": array for number, array in enumerate(part.all)}

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.texts import PADDING
-from tunekit.data.preparation import ALONE, BAG, CLIP, Preparation
+from tunekit.data.preparation import ALONE, BAG, CLIP, RAW, Preparation
 from tunekit.data.scales import ArrayScale
 from tunekit.data.schema import MISSING, Column, Schema, date_parts
 from tunekit.data.terms import Bag, Terms
@@ -145,6 +145,9 @@ class Prepared:
             return self.native
         if layout.startswith(ALONE):
             return (self.arrays | self.texts)[layout.removeprefix(ALONE)]
+        if layout.startswith(RAW):
+            names = [column.name for column in self.encoding.schema.arrays]
+            return self.encoding.arrays[names.index(layout.removeprefix(RAW))]
         raise ExportError(f"layout {layout!r} is no matrix of features; expected 'flat', 'ordinal' or 'native'")
 
     def group(self, name: str) -> str:

@@ -10,6 +10,7 @@ from tunekit.families.joint import Joint
 from tunekit.families.linear import Linear
 from tunekit.families.mlp import MLP
 from tunekit.families.nets import NetData, NetFamily
+from tunekit.families.pretrained import Pretrained
 from tunekit.families.recurrent import Recurrent
 from tunekit.families.textnet import TextNet
 from tunekit.families.wide_deep import WideDeep
@@ -28,6 +29,7 @@ __all__ = [
     "NetData",
     "NetFamily",
     "Part",
+    "Pretrained",
     "Recurrent",
     "TextNet",
     "WideDeep",

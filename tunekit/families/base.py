@@ -101,6 +101,7 @@ class Fold:
             `Preparation.fit`.
         naive: of forecasts, the place of simple ones among the values of the array column; see `Dataset.naive`.
         anchor: the place of the one whose difference from the target is learnt; -1 for none.
+        store: folder of the study's rows; what takes long to make of them may be kept in it, for other trials.
     """
 
     number: int
@@ -123,6 +124,7 @@ class Fold:
     scaled_by: tuple[int, ...] = ()
     naive: Mapping[str, int] = field(default_factory=dict)
     anchor: int = -1
+    store: Path | None = None
 
     @property
     def preparation(self) -> Preparation:

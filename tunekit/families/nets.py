@@ -155,8 +155,12 @@ class NetData:
         """
         import keras
 
-        name = _named(name, self.arrays, "array")
+        name = self.array_name(name)
         return keras.Input(self.arrays[name], name=name)
+
+    def array_name(self, name: str | None = None) -> str:
+        """The name of an array column; see `keras_array`."""
+        return _named(name, self.arrays, "array")
 
     def keras_text(self, name: str | None = None) -> keras.KerasTensor:
         """The `Input` of a text column: int32 (batch, length), 0 before a short text; see `embed_words`.
@@ -281,6 +285,11 @@ class NetFamily(Family):
     @abstractmethod
     def build(self, hp: HyperParameters, data: NetData) -> keras.Model:
         """A compiled model."""
+
+    def layout(self, data: NetData) -> str | None:
+        """The layout of `Preparation` that its nets read; None where their inputs tell."""
+        del data
+        return None
 
     def batch_size(self, hp: HyperParameters, data: NetData) -> int:
         """Rows per step; searched, around one that grows with the data."""

@@ -18,6 +18,7 @@ from tunekit.families import NetFamily
 from tunekit.families.base import load_facts
 from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate, load_candidate
+from tunekit.study.earlier import bring_bases
 from tunekit.study.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, *, o
     ledger = study.open_ledger_to_read(site)
     try:
         ledger.check_identity(study.identity(prepared))
+        bring_bases(study, site, ledger)
         trials = {trial.number: trial for trial in ledger.trials()}
         members = summary["ensemble"]["members"]
         absent = [member["trial"] for member in members if member["trial"] not in trials]

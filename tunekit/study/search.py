@@ -19,6 +19,7 @@ from tunekit.families import Baseline, NetFamily
 from tunekit.ledger import Ledger, write_json
 from tunekit.study.blend import blend
 from tunekit.study.conductor import Conductor
+from tunekit.study.earlier import bring_bases
 from tunekit.study.effort import Effort, Site
 from tunekit.study.goal import Clock, Goal
 from tunekit.study.keeping import Keeping
@@ -62,12 +63,14 @@ def search(
         observer = Observers(observers)
         stack.callback(observer.close)
         _open(ledger, study, prepared, fresh=fresh)
+        found = bring_bases(study, site, ledger)
         data = _data_folder(ledger, stack)
         store = prepared.write(data)
         executor = _executor(study, effort, site, ledger, data)
         stack.callback(executor.close)
         observer.study_started(_facts(study, prepared, effort, executor.workers), ledger.trials())
-        for notice in [*prepared.data.notices, *_streamed(study, store), *_changed_families(study, ledger.trials())]:
+        notices = [*prepared.data.notices, *found, *_streamed(study, store)]
+        for notice in [*notices, *_changed_families(study, ledger.trials())]:
             observer.message(notice)
         disk = int(SHARE_OF_DISK * shutil.disk_usage(ledger.folder).free) if effort.disk is None else effort.disk
         conductor = Conductor(

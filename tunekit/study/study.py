@@ -17,6 +17,7 @@ from tunekit.ledger import Ledger
 from tunekit.metrics import Metric
 from tunekit.objectives import checked_costs
 from tunekit.stopping import Median, Stopper
+from tunekit.study.earlier import search_earlier
 from tunekit.study.effort import Effort, Site
 from tunekit.study.prepared import Prepared, prepare
 from tunekit.study.program import program_digest
@@ -138,6 +139,7 @@ class Study:
         effort = Effort.of(
             site, budget=budget, trials=trials, until=until, workers=workers, limits=limits, keep=keep, disk=disk
         )
+        effort = search_earlier(self, site, effort, fresh=fresh, quiet=observers is not None)
         summary = search(self, effort, site, self._observers(observers, site.root, fresh), fresh=fresh)
         return Result(self, site, summary)
 

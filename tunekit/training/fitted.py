@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.tasks import MANY_CLASSES
-from tunekit.data.preparation import ALONE, BY_NAME, Preparation
+from tunekit.data.preparation import ALONE, BY_NAME, RAW, Preparation
 from tunekit.data.schema import Encoded
 from tunekit.data.targets import Target, places
 from tunekit.errors import TrialError
@@ -27,6 +27,20 @@ ONE_HOT_LOSSES = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "ca
 """Keras' losses that take classes one-hot, by the letters of their names."""
 
 
+class Front(Protocol):
+    """What stands before the model that is trained: it doesn't change, so what it makes of rows is made once."""
+
+    @property
+    def whole(self) -> keras.Model:
+        """Both as one model, from a layout's arrays to predictions, with the trained model's weights."""
+
+    def inputs(self, fold: Fold, part: str) -> Any:
+        """What the model takes of a fold's "train" or "valid" rows."""
+
+    def of(self, rows: Encoded) -> Any:
+        """What the model takes of any rows."""
+
+
 @dataclass
 class FittedNet(Fitted):
     """A trained net.
@@ -34,9 +48,12 @@ class FittedNet(Fitted):
     Args:
         traced: the Keras model with the best epoch's weights, until another fold takes it over.
         preparation: of the fold.
-        layout: "columns", "flat" or "array x".
+        layout: "columns", "flat", "array x" or "raw x".
         regression: whether its output is the standardised target.
         columns: of its output.
+
+    Attributes:
+        front: what stands before the model, or None where it reads the layout's arrays itself.
     """
 
     traced: TracedModel
@@ -45,14 +62,30 @@ class FittedNet(Fitted):
     regression: bool
     columns: int
 
+    front: Front | None = field(default=None, init=False)
+
     @property
     def model(self) -> keras.Model:
         """The Keras model."""
         return self.traced.model
 
+    @property
+    def saved(self) -> keras.Model:
+        """The model whose weights are kept: from a layout's arrays to predictions."""
+        return self.model if self.front is None else self.front.whole
+
+    def inputs(self, fold: Fold, part: str) -> Any:
+        """What the model takes of a fold's "train" or "valid" rows."""
+        if self.front is not None:
+            return self.front.inputs(fold, part)
+        return net_inputs(self.model, fold.features(part, self.layout), self.layout)
+
     def predict(self, rows: Encoded) -> Predictions:
         """See `Fitted.predict`."""
-        x = net_inputs(self.model, self.preparation.apply(rows, self.layout), self.layout)
+        if self.front is not None:
+            x = self.front.of(rows)
+        else:
+            x = net_inputs(self.model, self.preparation.apply(rows, self.layout), self.layout)
         return self.finish(self.traced.predict(x, len(rows)), rows)
 
     def finish(self, raw: npt.NDArray[Any], rows: Encoded) -> Predictions:
@@ -63,10 +96,11 @@ class FittedNet(Fitted):
     def save(self, folder: Path) -> None:
         """Write the weights, what is needed to rebuild the net around them, and the preparation."""
         save_facts(folder, "keras", self.layout, {"columns": self.columns})
-        optimizer = getattr(self.model, "optimizer", None)
-        self.model.optimizer = None  # its state is of no use to predict, and takes twice the room
-        self.model.save_weights(folder / "model.weights.h5")
-        self.model.optimizer = optimizer
+        model = self.saved
+        optimizer = getattr(model, "optimizer", None)
+        model.optimizer = None  # its state is of no use to predict, and takes twice the room
+        model.save_weights(folder / "model.weights.h5")
+        model.optimizer = optimizer
         np.savez(folder / "preparation.npz", allow_pickle=False, **self.preparation.to_arrays())
 
 
@@ -126,7 +160,7 @@ class BinaryPairNet(FittedNet):
 
 def alone_shape(data: NetData, layout: str) -> tuple[int, ...]:
     """The shape of the one input of a model that reads no columns."""
-    return _alone(data)[layout.removeprefix(ALONE)] if layout.startswith(ALONE) else (data.features,)
+    return _alone(data)[layout.partition(" ")[2]] if layout.startswith((ALONE, RAW)) else (data.features,)
 
 
 def _alone(data: NetData) -> dict[str, tuple[int, ...]]:

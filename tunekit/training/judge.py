@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tunekit.errors import TrialError
 from tunekit.families import Fold
 from tunekit.families.base import EpochReport
-from tunekit.training.fitted import FittedNet, check_predictions, net_inputs, target_of, wants_one_hot
+from tunekit.training.fitted import FittedNet, check_predictions, target_of, wants_one_hot
 
 
 class Judge(keras.callbacks.Callback):  # type: ignore[misc]
@@ -40,12 +40,17 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self.best_score = math.nan
         self.stopped = False
         self._fitted = fitted
+        self._x = fitted.inputs(fold, "valid")
         self._fold = fold
         self._report = report
-        self._x = net_inputs(fitted.model, fold.features("valid", fitted.layout), fitted.layout)
         self._targets: dict[bool, Any] = {}
         self._weight = None if fold.valid.weight is None else fold.valid.weight.astype(np.float32)
         self._deadline = time.monotonic() + fold.seconds
+
+    def turn_to(self, fitted: FittedNet) -> None:
+        """Judge another net from here on, counting on: the next phase of the same training."""
+        self._fitted = fitted
+        self._x = fitted.inputs(self._fold, "valid")
 
     @property
     def late(self) -> bool:

@@ -11,19 +11,11 @@ import numpy as np
 from tunekit.data.preparation import Preparation
 from tunekit.data.targets import Target
 from tunekit.errors import FactoryError
-from tunekit.families import Fold, Keras, NetData, NetFamily
+from tunekit.families import Fold, Keras, NetData, NetFamily, Pretrained
 from tunekit.families.base import EpochReport
 from tunekit.space import HyperParameters, Value
-from tunekit.training.fitted import (
-    BinaryPairNet,
-    FittedNet,
-    SeveralNet,
-    alone_shape,
-    layout_of,
-    net_inputs,
-    target_of,
-)
-from tunekit.training.loop import fit, seed_all
+from tunekit.training.fitted import BinaryPairNet, FittedNet, SeveralNet, alone_shape, layout_of, net_inputs
+from tunekit.training.loop import seed_all
 from tunekit.training.traced import TracedModel
 
 if TYPE_CHECKING:
@@ -41,6 +33,7 @@ class NetFitter:
         self._family = family
         self._traced: TracedModel | None = None
         self._data: NetData | None = None
+        self._phases: Any = None
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedNet:
         """Train a net on a fold. The net of the fold before must have been saved: its variables are taken over.
@@ -51,10 +44,10 @@ class NetFitter:
         """
         family = self._family
         author = family if isinstance(family, Keras) and family.own_fit else None
-        seed_all(fold.seed, keep_graphs=self._traced is not None)
+        seed_all(fold.seed, keep_graphs=not (self._traced is None and self._phases is None))
         data = NetData.of(fold)
         fresh = family.build(hp, data)
-        layout = layout_of(fresh, data)
+        layout = family.layout(data) or layout_of(fresh, data)
         if not fresh.built:
             fresh(_first(net_inputs(fresh, fold.features("train", layout), layout), 2))
         if layout == "flat" and data.texts:
@@ -63,14 +56,11 @@ class NetFitter:
                 f"{', '.join(data.texts)}; expected inputs as data.keras_inputs() or data.keras_text() makes them"
             )
         columns = check_outputs(family, fresh, data)
-        kind = BinaryPairNet if fold.task == "binary" and columns == 2 else FittedNet
+        if isinstance(family, Pretrained):
+            return self._fit_on_base(family, hp, fold, report, fresh, columns)
         # An author's fit may know the fresh model, its layers or its optimizer by other names.
         traced = TracedModel(fresh) if author else self._taken_over(fresh, data, layout)
-        fitted = (
-            SeveralNet.of(traced, fold, layout)
-            if data.targets
-            else kind(traced, fold.preparation, layout, fold.task == "regression", columns)
-        )
+        fitted = untrained(traced, fold, layout, columns)
         if author:
             from tunekit.training.hypermodel import fit_by_author
 
@@ -82,30 +72,30 @@ class NetFitter:
         return fitted
 
     def _train(self, fitted: FittedNet, fold: Fold, report: EpochReport, batch_size: int) -> None:
-        import keras
-
         from tunekit.training.judge import Judge
+        from tunekit.training.phase import train
 
-        family, model = self._family, fitted.model
+        family = self._family
         judge = Judge(fitted, fold, report)
-        random = np.random.default_rng(fold.seed)
-        fit(
-            fitted.traced,
-            net_inputs(model, fold.features("train", fitted.layout), fitted.layout),
-            target_of(fitted, fold, fold.train),
-            batch_size=batch_size,
-            epochs=family.epochs,
-            callbacks=[
-                judge,
-                keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(family.patience // 3, 1)),
-                keras.callbacks.EarlyStopping("val_loss", patience=family.patience, restore_best_weights=True),
-                *family.callbacks(),
-            ],
-            sample_weight=fold.train.weight,
-            order=lambda epoch: random.permutation(len(fold.train)),
-        )
+        told: dict[str, Any] = {"epochs": family.epochs, "patience": family.patience, "callbacks": family.callbacks()}
+        train(fitted, fold, judge, batch_size, **told)
         fitted.best_epoch = judge.best_epoch
         fitted.stopped = judge.stopped
+
+    def _fit_on_base(
+        self,
+        family: Pretrained,
+        hp: HyperParameters,
+        fold: Fold,
+        report: EpochReport,
+        fresh: keras.Model,
+        columns: int,
+    ) -> FittedNet:
+        from tunekit.training.transfer import Phases
+
+        self._phases = self._phases or Phases(family)
+        fitted: FittedNet = self._phases.fit(hp, fold, report, fresh, columns)
+        return fitted
 
     def _taken_over(self, fresh: keras.Model, data: NetData, layout: str) -> TracedModel:
         """The traced model with the fresh one's variables, if the factory was told the same for both."""
@@ -114,6 +104,14 @@ class NetFitter:
             self._traced = TracedModel(fresh)
         self._data = told
         return self._traced
+
+
+def untrained(traced: TracedModel, fold: Fold, layout: str, columns: int) -> FittedNet:
+    """A net before its training, of the kind that suits the fold's task and the model's output columns."""
+    if fold.targets:
+        return SeveralNet.of(traced, fold, layout)
+    kind = BinaryPairNet if fold.task == "binary" and columns == 2 else FittedNet
+    return kind(traced, fold.preparation, layout, fold.task == "regression", columns)
 
 
 def fit_net(family: NetFamily, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedNet:
@@ -144,7 +142,7 @@ def rebuild(
     data = replace(NetData.shaped(preparation, *shape, rows), targets=targets)
     model = family.build(HyperParameters(lambda dimension: values.get(dimension.name, dimension.default)), data)
     if not model.built:
-        model.build((None, *alone_shape(data, layout_of(model, data))))
+        model.build((None, *alone_shape(data, family.layout(data) or layout_of(model, data))))
     model.optimizer = None  # its variables may be in the file; Keras would warn if they didn't fit
     model.load_weights(folder / "model.weights.h5")
     return _side_by_side(model, targets) if targets else model

@@ -191,6 +191,7 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         scaled_by=tuple(facts["scaled_by"]),
         naive=facts["naive"],
         anchor=facts["anchor"],
+        store=store.folder,
     )
 
 

@@ -1,0 +1,53 @@
+"""One phase of a net's training: a judge, early stopping, learning-rate reduction. It imports Keras: import it late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tunekit.families import Fold
+from tunekit.training.fitted import FittedNet, target_of
+from tunekit.training.judge import Judge
+from tunekit.training.loop import fit
+
+
+def train(
+    fitted: FittedNet,
+    fold: Fold,
+    judge: Judge,
+    batch_size: int,
+    *,
+    epochs: int,
+    patience: int,
+    callbacks: Sequence[Any] = (),
+) -> None:
+    """Train a net until it no longer gets better; it ends with the weights of this phase's best epoch.
+
+    Args:
+        fitted: the net; its model is compiled.
+        fold: its rows.
+        judge: of that net.
+        batch_size: rows per step.
+        epochs: at most this many.
+        patience: epochs without a better validation loss before it ends; the rate is halved after a third of it.
+        callbacks: of the user's own.
+    """
+    random = np.random.default_rng(fold.seed)
+    fit(
+        fitted.traced,
+        fitted.inputs(fold, "train"),
+        target_of(fitted, fold, fold.train),
+        batch_size=batch_size,
+        epochs=epochs,
+        callbacks=[
+            judge,
+            keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(patience // 3, 1)),
+            keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True),
+            *callbacks,
+        ],
+        sample_weight=fold.train.weight,
+        order=lambda epoch: random.permutation(len(fold.train)),
+    )
