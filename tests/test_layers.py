@@ -47,7 +47,7 @@ LIBRARIES: dict[str, set[str]] = {
     "pandas": ANYWHERE,
     "scipy": ANYWHERE,
     "pyarrow": {"data"},
-    "PIL": {"data"},
+    "PIL": {"bundle"},  # imported only where a picture's file is read
     "sklearn": {"families", "metrics", "data", "executors"},  # executors: preloading only
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},

@@ -38,8 +38,8 @@ class Bundle:
 
     Rows come as a DataFrame, a list of dicts, or a dict of columns, with the columns of the data that the models were
     trained on. A value may be missing (None, NaN, "") and a category may be new; a column may not be missing, nor may
-    an array, such as an image. Columns that the models don't read are ignored. Loading runs no code of the sender. One
-    bundle may serve several threads.
+    an array, such as an image. For an image, the path of its file may stand. Columns that the models don't read are
+    ignored. Loading runs no code of the sender. One bundle may serve several threads.
 
     Attributes:
         name: of the study.

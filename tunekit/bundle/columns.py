@@ -16,18 +16,21 @@ text       object, str         "", which has no words; models read numbers of
                                words, see `tunekit.bundle.texts`
 characters as text             a text whose characters are its words
 array      uint8 or float32    not allowed: every cell is an array of the
-                               column's shape, such as an image
+                               column's shape, such as an image, or the path
+                               of a picture's file
 =========  ==================  ==========================================
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.pictures import picture_cell
 from tunekit.errors import DataError
 
 TEXTS = {"text": "words", "characters": "characters"}
@@ -104,7 +107,7 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
     """Convert a raw column of arrays.
 
     Args:
-        values: an array (n, *shape), or a sequence of n arrays or nested lists.
+        values: an array (n, *shape), or a sequence of n arrays, nested lists, or paths of pictures' files.
         shape: of a cell. One channel may be left out: (28, 28) stands for (28, 28, 1).
         dtype: one of `ARRAY_TYPES`.
         name: the column's name, for messages.
@@ -113,12 +116,19 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
         (n, *shape) of that type.
 
     Raises:
-        DataError: a cell has another shape, is not made of finite numbers, or does not fit the type.
+        DataError: a cell has another shape, is not made of finite numbers, or does not fit the type; or a file can't
+            be read.
     """
-    if isinstance(values, np.ndarray) and values.dtype != object:
+    paths = isinstance(values, np.ndarray) and values.dtype.kind == "U" and values.ndim == 1
+    if isinstance(values, np.ndarray) and values.dtype != object and not paths:
         return _cells(values, shape, dtype, name, 0)
-    cells = [_cells(_array(value, name, row)[None], shape, dtype, name, row) for row, value in enumerate(values)]
-    return np.concatenate(cells) if cells else np.empty((0, *shape), dtype=dtype)
+    made = np.empty((len(values), *shape), dtype=dtype)
+    for row, value in enumerate(values):
+        if isinstance(value, (str, os.PathLike)):
+            made[row] = picture_cell(value, shape, dtype, name, row)
+        else:
+            made[row] = _cells(_array(value, name, row)[None], shape, dtype, name, row)[0]
+    return made
 
 
 def _array(value: Any, name: str, row: int) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tunekit.bundle.columns import ARRAY, array_column
+from tunekit.bundle.pictures import read_picture
 from tunekit.data.dataset import Dataset
 from tunekit.data.schema import Column, Schema
 from tunekit.data.table import Table, in_order, row_weights, typed_targets, weights_by_class
@@ -158,9 +159,10 @@ class Images(Arrays):
     """Pictures in memory, or in a folder that has a folder of files for each class.
 
     Args:
-        x: (n, height, width) or (n, height, width, channels); or a function that returns (x, y); or a folder.
+        x: (n, height, width) or (n, height, width, channels); n paths of files; a function that returns (x, y); or a
+            folder.
         y: n classes or numbers; of a folder, the names of its folders.
-        size: (height, width) that the files of a folder are brought to; that of the first one if left out.
+        size: (height, width) that files are brought to; that of the first one if left out.
         gray: read files as shades of gray, one channel instead of three.
         more: see `Arrays`.
 
@@ -185,6 +187,13 @@ class Images(Arrays):
         self._size = size
         self._gray = gray
 
+    def column(self, name: str, cells: Any) -> tuple[Column, npt.NDArray[Any]]:
+        """See `Arrays.column`; paths of files become pictures."""
+        listed = cells if isinstance(cells, np.ndarray) else list(cells)
+        if len(listed) and isinstance(listed[0], (str, Path)):
+            listed = self._read(list(listed))
+        return super().column(name, listed)
+
     def shape_of(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Height, width and channels; a picture without an axis of channels has one."""
         if len(shape) not in (2, 3):
@@ -192,8 +201,6 @@ class Images(Arrays):
         return shape if len(shape) == 3 else (*shape, 1)
 
     def _of_folder(self) -> tuple[npt.NDArray[np.uint8], list[str]]:
-        from PIL import Image, UnidentifiedImageError
-
         assert self._folder is not None
         files = [path for path in sorted(self._folder.glob("*/*")) if path.suffix.lower() in ENDINGS]
         if not files:
@@ -201,16 +208,12 @@ class Images(Arrays):
                 f"{str(self._folder)!r} has no pictures in folders by class ({', '.join(ENDINGS)}); expected files "
                 "such as cat/001.png"
             )
+        return self._read(files), [path.parent.name for path in files]
+
+    def _read(self, files: Sequence[str | Path]) -> npt.NDArray[np.uint8]:
+        """Pictures of files, all brought to one size."""
         cells: list[npt.NDArray[np.uint8]] = []
-        size = self._size
         for path in files:
-            try:
-                with Image.open(path) as opened:
-                    picture = opened.convert("L" if self._gray else "RGB")
-            except (UnidentifiedImageError, OSError) as error:
-                raise DataError(
-                    f"{str(path)!r} can't be read as a picture: {error}; mend it, or move it away"
-                ) from error
-            size = size or (picture.height, picture.width)
-            cells.append(np.asarray(picture.resize((size[1], size[0])), dtype=np.uint8))
-        return np.stack(cells), [path.parent.name for path in files]
+            size = self._size or (cells[0].shape[:2] if cells else None)
+            cells.append(read_picture(path, 1 if self._gray else 3, size))
+        return np.stack(cells)

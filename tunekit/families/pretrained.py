@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,11 +74,7 @@ class Pretrained(NetFamily):
         preprocess: Callable[[Any], Any] | None = None,
         name: str = "pretrained",
     ) -> None:
-        if not callable(base):
-            raise FactoryError(
-                f"the base is a {type(base).__name__}; expected a function that returns a Keras model, such as "
-                "lambda: keras.applications.MobileNetV2(include_top=False, weights=None), or tk.from_study(...)"
-            )
+        _check(base)
         if weights is not None and not str(weights).endswith(ENDINGS):
             raise FactoryError(
                 f"weights is {str(weights)!r}; expected a file of Keras's, {' or '.join(ENDINGS)}, as "
@@ -173,8 +170,10 @@ class Pretrained(NetFamily):
                     "on every machine that runs trials"
                 )
             try:
-                base.load_weights(self.weights)
-            except (ValueError, OSError, KeyError) as error:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", UserWarning)  # it warns of layers that stay as they are
+                    base.load_weights(self.weights)
+            except (ValueError, OSError, KeyError, UserWarning) as error:
                 raise FactoryError(
                     f"the weights in {str(self.weights)!r} don't fit the base {base.name!r}: {error}; expected those "
                     "of a model of the same layers: was it saved with its head (include_top)?"
@@ -200,6 +199,15 @@ class Pretrained(NetFamily):
                 "expected the same: let preprocess= bring them to it"
             )
         return x
+
+
+def _check(base: Any) -> None:
+    of_keras = any(one.__module__.startswith("keras.") for one in type(base).__mro__)  # told without importing it
+    if not callable(base) or of_keras:
+        raise FactoryError(
+            f"the base is a {type(base).__name__}; expected a function that returns a Keras model, such as "
+            "lambda: keras.applications.MobileNetV2(include_top=False, weights=None), or tk.from_study(...)"
+        )
 
 
 def thaw(base: keras.Model, blocks: int) -> None:

@@ -1,0 +1,66 @@
+"""Reads a picture from a file, for training and for serving alike. Pillow is imported when the first file is read."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.errors import DataError
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""What Pillow calls pictures of so many channels."""
+
+
+def read_picture(
+    path: str | os.PathLike[str], channels: int, size: tuple[int, int] | None, place: str = ""
+) -> npt.NDArray[np.uint8]:
+    """Read a picture, as gray or colours, and bring it to a size.
+
+    Args:
+        path: of a file that Pillow can read, such as PNG or JPEG.
+        channels: 1 for shades of gray, 3 for red, green and blue, 4 with opacity.
+        size: (height, width), or None for its own.
+        place: of the path in the data, to begin a message with.
+
+    Returns:
+        (height, width, channels).
+
+    Raises:
+        DataError: it can't be read, or Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise DataError(
+            f"{place}{str(path)!r} is the name of a file, and Pillow, which reads pictures, can't be imported "
+            f"({error}); expected it: pip install pillow. Or give pictures as arrays"
+        ) from error
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert(MODES[channels])
+            if size is not None and size != (picture.height, picture.width):
+                picture = picture.resize((size[1], size[0]))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{place}{str(path)!r} can't be read as a picture: {error}; mend it, or move it away"
+        ) from error
+    return np.asarray(picture, dtype=np.uint8).reshape(picture.height, picture.width, channels)
+
+
+def picture_cell(
+    path: str | os.PathLike[str], shape: tuple[int, ...], dtype: str, name: str, row: int
+) -> npt.NDArray[np.uint8]:
+    """The cell of an array column that is the name of a picture's file: (height, width, channels), as `shape` says.
+
+    Raises:
+        DataError: it can't be read, or cells of the column are no pictures of bytes.
+    """
+    place = f"column {name!r}, row {row}: "
+    if len(shape) != 3 or shape[2] not in MODES or dtype != "uint8":
+        raise DataError(
+            f"{place}received the text {str(path)!r}, expected an array of shape {shape} and type {dtype}; only "
+            "pictures of bytes (height, width, 1, 3 or 4 channels) can be read from a file"
+        )
+    return read_picture(path, shape[2], (shape[0], shape[1]), place)
