@@ -1,5 +1,6 @@
 """Rows of arrays: from memory or a folder of files, through preparation, families, a search, and a bundle."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from searches import Listener  # type: ignore[import-not-found]
+from searches import Listener, tunekit  # type: ignore[import-not-found]
 
 import tunekit as tk
 from tunekit.bundle.columns import array_column
@@ -120,6 +121,76 @@ def test_a_folder_of_files_by_class(tmp_path: Path) -> None:
         Images(tmp_path).load()
     with pytest.raises(DataError, match="has no pictures in folders by class"):
         Images(tmp_path / "cat").load()
+
+
+# Files, in training and afterwards.
+
+
+def written(folder: Path, x: Any) -> list[str]:
+    """Each picture in a file of its own."""
+    folder.mkdir()
+    paths = [str(folder / f"{row:03d}.png") for row in range(len(x))]
+    for path, cells in zip(paths, x, strict=True):
+        Image.fromarray(cells).save(path)
+    return paths
+
+
+def test_paths_of_files_are_pictures(tmp_path: Path) -> None:
+    x, y = pictures(12)
+    paths = written(tmp_path / "pictures", x)
+    given: Any
+    for given in (paths, [Path(path) for path in paths], np.array(paths), pd.Series(paths, index=range(5, 17))):
+        np.testing.assert_array_equal(Images(given, y, gray=True).load().columns["image"][..., 0], x)
+    assert Images(paths, y, size=(4, 6)).load().schema.columns[0].shape == (4, 6, 3)
+    for cells in (paths, [Path(path) for path in paths], np.array(paths), pd.Series(paths), [*paths[:6], *x[6:]]):
+        np.testing.assert_array_equal(array_column(cells, (8, 8, 1), "uint8", "image")[..., 0], x)
+    colours = array_column(paths, (16, 4, 3), "uint8", "image")
+    assert colours.shape == (12, 16, 4, 3)
+    np.testing.assert_array_equal(colours[0], Images(paths, y, size=(16, 4)).load().columns["image"][0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "path", "told"),
+    [
+        ((8, 8, 1), "uint8", "none.png", r"column 'image', row 1: '.*none.png' can't be read as a picture: .*No such"),
+        ((8, 8, 1), "uint8", "broken.png", r"column 'image', row 1: '.*broken.png' can't be read as a picture"),
+        ((8, 8, 1), "uint8", "cut.png", r"column 'image', row 1: '.*cut.png' can't be read as a picture"),
+        ((8, 8, 1), "float32", "0.png", "received the text .* expected an array of shape .* float32; only pictures"),
+        ((8, 8), "uint8", "0.png", "only pictures of bytes"),
+        ((8, 8, 2), "uint8", "0.png", "only pictures of bytes"),
+    ],
+)
+def test_files_that_can_not_be_read_are_named(tmp_path: Path, shape: Any, dtype: str, path: str, told: str) -> None:
+    x, _ = pictures(1)
+    Image.fromarray(x[0]).save(tmp_path / "0.png")
+    whole = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    cells = [np.zeros(shape, dtype=dtype), str(tmp_path / path)]
+    with pytest.raises(DataError, match=told):
+        array_column(cells, shape, dtype, "image")
+
+
+def test_without_pillow_a_file_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(DataError, match=r"'a.png' is the name of a file, and Pillow, .* pip install pillow"):
+        array_column(["a.png"], (8, 8, 1), "uint8", "image")
+
+
+def test_a_bundle_predicts_files(tmp_path: Path) -> None:
+    x, y = pictures(120)
+    paths = written(tmp_path / "pictures", x)
+    made = tk.Study("files", data=Images(paths, y, gray=True), families=[tk.Linear()], split=tk.KFold(2))
+    bundle = tk.Bundle.load(made.run(trials=1, root=tmp_path, observers=[]).export(tmp_path / "model"))
+    expected = bundle.predict({"image": x})
+    np.testing.assert_array_equal(bundle.predict({"image": paths}), expected)
+    assert bundle.predict([{"image": paths[3]}]) == expected[3:4]
+    pd.DataFrame({"image": paths, "note": "a"}).to_csv(tmp_path / "new.csv", index=False)
+    tunekit(tmp_path, "predict", "model", "new.csv", "-o", "out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == expected.tolist()
+    pd.DataFrame({"image": [paths[0], "gone.png"]}).to_csv(tmp_path / "new.csv", index=False)
+    done = tunekit(tmp_path, "predict", "model", "new.csv", "-o", "out.csv", expect=1)
+    assert "row 1: 'gone.png' can't be read as a picture" in " ".join(done.stderr.split())
 
 
 # Preparation.

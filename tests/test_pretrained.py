@@ -189,13 +189,13 @@ def test_blocks_are_shares_of_the_layers(layers: int, blocks: int, trained: int)
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pictures went through a base, call by call."""
     rows: list[int] = []
-    computed = Frozen._computed
+    computed = Frozen._computed_by_chunks
 
     def counting(self: Frozen, cells: Any) -> Any:
         rows.append(len(cells))
         return computed(self, cells)
 
-    monkeypatch.setattr(Frozen, "_computed", counting)
+    monkeypatch.setattr(Frozen, "_computed_by_chunks", counting)
     return rows
 
 
@@ -207,7 +207,7 @@ def test_features_are_computed_once_for_all_folds_and_trials(tmp_path: Path, wei
         fitter, predicted = NetFitter(family(weights)), []
         for number in range(2):
             one = load_fold(store, number, made.metric, seed=number, threads=1)
-            fitted = fitter.fit(answers(unfreeze=0, **values), replace(one, memo={}), never)
+            fitted = fitter.fit(answers(**{"unfreeze": 0, **values}), replace(one, memo={}), never)
             predicted.append(fitted.predict(store.unlabelled))
         return predicted
 
@@ -217,6 +217,7 @@ def test_features_are_computed_once_for_all_folds_and_trials(tmp_path: Path, wei
     assert len(files) == 2
     again = trial()
     trial(units=64)
+    trial(unfreeze=1)
     assert sum(counted) == len(store.rows) + len(store.unlabelled), "later trials only read"
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob(f"{FROZEN}*")} == files
     np.testing.assert_array_equal(first, again)

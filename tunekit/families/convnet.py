@@ -58,7 +58,7 @@ class ConvNet(NetFamily):
         inputs = data.keras_array(self.image)
         side = min(inputs.shape[1:3])
         small = side <= SMALL
-        x = _augmented(inputs, hp.Float("augment", 0.0, 0.2, step=0.05, default=0.05))
+        x = augmented(inputs, hp.Float("augment", 0.0, 0.2, step=0.05, default=0.05))
         block = hp.Choice("block", ["plain", "residual", "separable", "inception"])
         filters = hp.Int("filters", 8, 64, step=2, sampling="log", default=32)
         stages = hp.Int("stages", 1, 4, default=3)
@@ -97,7 +97,7 @@ class ConvNet(NetFamily):
         return model
 
 
-def _augmented(x: keras.KerasTensor, amount: float) -> keras.KerasTensor:
+def augmented(x: keras.KerasTensor, amount: float) -> keras.KerasTensor:
     """Shifted, turned and zoomed at random, each by no more than a share of the picture (or of a full turn, halved)."""
     import keras
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tunekit.data.preparation import RAW
 from tunekit.errors import FactoryError
+from tunekit.families.convnet import augmented
 from tunekit.families.mlp import adamw
 from tunekit.families.nets import NetData, NetFamily
 from tunekit.space import HyperParameters
@@ -36,7 +37,8 @@ class Pretrained(NetFamily):
     1. The base is frozen. What it makes of each picture is computed once, and kept for every fold and trial of the
        study. The head is trained on that: an epoch costs next to nothing.
     2. If `unfreeze` says so, the top blocks of the base join: the net is compiled anew with a small rate, and head and
-       blocks are trained together. The best epoch of both phases stays.
+       blocks are trained together, on pictures that are shifted, turned and zoomed a little. The best epoch of both
+       phases stays.
 
     Layers of batch normalisation stay in inference mode throughout: a few batches of new pictures would spoil what
     they know of many (Chollet: https://keras.io/guides/transfer_learning). So do dropout and augmentation in the base.
@@ -106,7 +108,11 @@ class Pretrained(NetFamily):
         pixels = data.keras_array(self.image)
         base = self.load_base()
         base.trainable = False
-        x = base(self._as_wanted(pixels, base), training=False)
+        blocks = hp.Int("unfreeze", 0, BLOCKS, default=BLOCKS // 2)
+        x = pixels
+        if blocks and len(pixels.shape) == 4:
+            x = augmented(x, hp.Float("augment", 0.0, 0.2, step=0.05, default=0.05))
+        x = base(self._as_wanted(x, base), training=False)
         x = keras.layers.Identity(name=FEATURES)(_pooled(x))
         dropout = hp.Float("dropout", 0.0, 0.7, step=0.1, default=0.3)
         units = hp.Choice("units", [0, 64, 128, 256], default=0)
@@ -115,7 +121,7 @@ class Pretrained(NetFamily):
         if dropout:
             x = keras.layers.Dropout(dropout)(x)
         model = keras.Model(pixels, data.keras_head(x))
-        if hp.Int("unfreeze", 0, BLOCKS, default=BLOCKS // 2):
+        if blocks:
             hp.Float("fine_tuning_rate", 1e-5, 1e-3, sampling="log", default=2e-4)
         model.compile(adamw(hp), loss=data.loss)
         return model

@@ -97,16 +97,17 @@ class Frozen:
         if self._graph is None:
             spec = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
             self._graph = tf.function(lambda x: model(x, training=False), input_signature=[spec], autograph=False)
+            self._graph._omit_frequent_tracing_warning = True  # each fold of each trial may have a base of its own
         step = max(1, VALUES_AT_ONCE // max(1, math.prod(cells.shape[1:])))
         for start in range(0, len(cells), step):
             yield np.asarray(self._graph(np.asarray(cells[start : start + step], dtype=np.float32)))
 
 
 def digest_of(model: keras.Model) -> str:
-    """Equal for models of the same layers with the same weights."""
+    """Equal for models whose layers with weights are the same, weights included."""
     digest = hashlib.sha256(repr((model.inputs[0].shape, model.outputs[0].shape)).encode())
     for layer in model._flatten_layers():
-        digest.update(type(layer).__name__.encode())
+        digest.update(type(layer).__name__.encode() if layer.weights else b"")
     for weight in model.weights:
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()[:32]
