@@ -1,9 +1,9 @@
 """Digits of 8 x 8 pixels with 200 labels: a base that this tool trained on MNIST, against training from scratch.
 
-Run: tunekit search studies/transfer.py --budget 3m
+Run: tunekit search studies/transfer.py --budget 5m
 
 The base is the best convolutional net of `studies/digits.py`. If that study has not been searched yet, it is searched
-for a minute first, within the budget.
+for two minutes first, within the budget.
 """
 
 import keras
@@ -32,11 +32,11 @@ study = tk.Study(
         tk.Linear(),
         tk.Forest(),
         tk.ConvNet(),
-        tk.Pretrained(tk.from_study("digits.py", "convnet", budget="1m"), preprocess=like_mnist),
+        tk.Pretrained(tk.from_study("digits.py", "convnet", budget="2m"), preprocess=like_mnist),
     ],
     split=tk.StratifiedKFold(3, test=1597 / 1797),  # 200 labels are left to learn from
     seed=7,
 )
 
 if __name__ == "__main__":
-    print(study.run(budget="3m"))
+    print(study.run(budget="5m"))

@@ -156,7 +156,7 @@ def test_the_base_is_frozen_while_the_head_is_trained(fold: Fold, weights: Path)
 def test_the_best_epoch_of_both_phases_stays(fold: Fold, weights: Path) -> None:
     own = family(weights)
     own.epochs = 15
-    ruined = fit_net(own, answers(unfreeze=BLOCKS, fine_tuning_rate=30.0), fold, never)
+    ruined = fit_net(own, answers(unfreeze=BLOCKS, fine_tuning_rate=30.0, augment=0.0), fold, never)
     alone = fit_net(own, answers(unfreeze=0), fold, never)
     assert ruined.best_epoch == alone.best_epoch
     np.testing.assert_allclose(ruined.predict(fold.valid.rows), alone.predict(fold.valid.rows), atol=1e-6)
@@ -328,6 +328,33 @@ def test_a_preprocessing_that_does_not_fit_is_refused(weights: Path, fold: Fold)
     own.preprocess = lambda pixels: keras.layers.Flatten()(pixels)
     with pytest.raises(FactoryError, match=r"reads arrays of shape \(8, 8, 1\), and preprocessing gives \(64,\)"):
         own.build(answers(), NetData.of(fold))
+
+
+@pytest.mark.slow
+def test_trials_on_other_weights_are_other_trials(tmp_path: Path, weights: Path) -> None:
+    file = tmp_path / "now.weights.h5"
+
+    def searched(trials: int) -> Any:
+        own = tk.Pretrained(base, weights=file, preprocess=scaled)
+        own.epochs, own.fine_tuning_epochs = 2, 1
+        made = tk.Study(
+            "weights", data=tk.Images(*pictures(60)), families=[own], split=tk.KFold(2), stopper=tk.NeverStop()
+        )
+        return made.run(trials=trials, root=tmp_path, observers=[], workers=1)
+
+    shutil.copyfile(weights, file)
+    before = searched(2).summary["trials"]
+    keras.utils.set_random_seed(7)
+    base().save_weights(file)
+    after = searched(5)
+    trials = after.summary["trials"]
+    assert [trial["state"] for trial in trials] == ["complete"] * 5, trials
+    assert all(trial["same_as"] is None for trial in trials)
+    digests = [trial["values"]["base"] for trial in trials]
+    assert len(set(digests[:2])) == len(set(digests[2:])) == 1
+    assert digests[0] != digests[2]
+    assert trials[:2] == before
+    tk.Bundle.load(after.export(tmp_path / "model", trial=0))  # which was trained on what the file held before
 
 
 # From an earlier study.

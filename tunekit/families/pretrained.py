@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,6 +108,7 @@ class Pretrained(NetFamily):
 
         pixels = data.keras_array(self.image)
         base = self.load_base()
+        hp.Fixed("base", self.base_digest())
         base.trainable = False
         blocks = hp.Int("unfreeze", 0, BLOCKS, default=BLOCKS // 2)
         x = pixels
@@ -152,6 +154,13 @@ class Pretrained(NetFamily):
         decay = adamw(hp).weight_decay
         model.compile(keras.optimizers.AdamW(rate, weight_decay=decay, clipnorm=1.0), loss=data.loss)
         return True
+
+    def base_digest(self) -> str:
+        """Tells trials on one base from those on another: of its weights' file, or of an earlier study's net."""
+        if self.weights is None:
+            return str(getattr(self.base, "digest", ""))
+        with self.weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
     def load_base(self) -> keras.Model:
         """The base with its weights.

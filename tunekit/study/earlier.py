@@ -67,6 +67,11 @@ class FromStudy:
             )
         return self._net
 
+    @property
+    def digest(self) -> str:
+        """See `EarlierNet.digest`."""
+        return self.net.digest
+
     def __call__(self) -> Any:
         """See `EarlierNet.__call__`."""
         return self.net()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,11 @@ class EarlierNet:
     rows: int
     targets: tuple[Target, ...]
     files: dict[str, bytes]
+
+    @property
+    def digest(self) -> str:
+        """Of its weights."""
+        return hashlib.sha256(self.files[FILES[0]]).hexdigest()[:12]
 
     def __call__(self) -> keras.Model:
         """The base: pixels as its study's data had them, scaled as its fold scaled them, up to what the head read.
