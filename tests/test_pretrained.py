@@ -22,10 +22,13 @@ from tunekit.export.nets import net_to_onnx
 from tunekit.families import Fold, NetData
 from tunekit.families.pretrained import BLOCKS, thaw
 from tunekit.space import HyperParameters, Value
+from tunekit.study import load_study
 from tunekit.study.prepared import prepare
 from tunekit.training.frozen import Frozen
 from tunekit.training.nets import NetFitter, fit_net, rebuild
 from tunekit.training.trial import load_fold
+
+STUDIES = Path(__file__).parents[1] / "studies"
 
 
 def base(filters: int = 4, side: int = 8) -> keras.Model:
@@ -410,3 +413,30 @@ def test_the_net_of_an_earlier_study_becomes_the_base(tmp_path: Path) -> None:
     assert [trial["state"] for trial in again.summary["trials"]] == ["complete"] * 4
     facts = json.loads((tmp_path / "studies" / "later" / "bases" / "earlier-convnet" / "base.json").read_text())
     assert facts["rows"] == 60
+
+
+@pytest.mark.slow
+def test_a_base_from_mnist_beats_training_from_scratch(tmp_path: Path) -> None:
+    """`studies/transfer.py` with few trials: one net on MNIST, then the default and the portfolio of both families."""
+    study = load_study(STUDIES / "transfer.py")
+    study.families = [family for family in study.families if family.name in ("convnet", "pretrained")]
+    source = study.families[-1].base.study  # type: ignore[attr-defined]
+    source.families = [family for family in source.families if family.name == "convnet"]
+    source.run(trials=1, root=tmp_path, observers=[])
+    result = study.run(trials=6, root=tmp_path, observers=[], workers=1)
+    trials = result.summary["trials"]
+    assert [trial["state"] for trial in trials] == ["complete"] * 6, trials
+    best: dict[str, Any] = {}
+    for trial in trials:
+        if trial["score"] > best.get(trial["family"], {"score": 0.0})["score"]:
+            best[trial["family"]] = trial
+    prepared = study.prepare()
+    test = prepared.folds.test
+    assert (len(prepared.folds.development), len(test)) == (200, 1597)
+    pixels, target = prepared.data.columns["image"][test], prepared.data.target[test]
+    accuracy = {}
+    for name, trial in best.items():
+        bundle = tk.Bundle.load(result.export(tmp_path / name, trial=trial["number"]))
+        accuracy[name] = np.mean(bundle.predict({"image": pixels}) == target)
+    assert best["pretrained"]["score"] > best["convnet"]["score"], best
+    assert accuracy["pretrained"] > accuracy["convnet"], accuracy

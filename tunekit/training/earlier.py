@@ -75,6 +75,8 @@ class EarlierNet:
         name = self._picture(model, data)
         pixels = data.keras_array(name)
         scale = next(one for one in preparation.arrays if one.name == name)
+        if scale.by >= 0:
+            raise FactoryError(f"{self.label} scales each series by its own past; expected a net of pictures")
         raw = (self.family.layout(data) or "").startswith(RAW)
         x = pixels if raw else (pixels - scale.center) * scale.factor
         return keras.Model(pixels, self._cut(model)(x, training=False))
