@@ -41,7 +41,8 @@ class Place:
 
     Args:
         channel: to the one who started it.
-        data: the folder of the study's rows; read only, the same for all jobs.
+        data: the folder of the study's rows, the same for all jobs. A job may add files that spare others work; what is
+            there doesn't change.
         folder: what the job writes here reaches the one who started it when the job ends.
     """
 

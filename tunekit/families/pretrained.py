@@ -43,6 +43,7 @@ class Pretrained(NetFamily):
 
     Layers of batch normalisation stay in inference mode throughout: a few batches of new pictures would spoil what
     they know of many (Chollet: https://keras.io/guides/transfer_learning). So do dropout and augmentation in the base.
+    Numbers and categories beside the pictures are not read.
 
     Args:
         base: returns a Keras model without its head, such as `lambda: keras.applications.MobileNetV2(include_top=False,

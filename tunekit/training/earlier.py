@@ -21,8 +21,8 @@ from tunekit.training.nets import rebuild
 if TYPE_CHECKING:
     import keras
 
-HEADS = ("head", "heads")
-"""The layer that `NetData.keras_head` makes, for one target or several."""
+HEADS = ("heads", "head")
+"""The layer that `NetData.keras_head` makes; where it makes both, the first is what reads the features."""
 
 FILES = ("model.weights.h5", "preparation.npz")
 """What a fold's folder holds of a net."""
@@ -100,7 +100,7 @@ class EarlierNet:
         head = next((names[name] for name in HEADS if name in names), None)
         if head is None:
             raise FactoryError(
-                f"{self.label} has no layer named {HEADS[0]!r} (it has {', '.join(names)}); expected a net that ends "
+                f"{self.label} has no layer named {HEADS[1]!r} (it has {', '.join(names)}); expected a net that ends "
                 "with data.keras_head(x): what comes before that becomes the base"
             )
         features = head.input

@@ -6,6 +6,7 @@ It imports Keras: import it late.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -86,7 +87,8 @@ class Phases:
         fitted = untrained(self._head, fold, layout, columns)
         fitted.front = base
         judge = Judge(fitted, fold, report)
-        train(fitted, fold, judge, batch_size, epochs=family.epochs, patience=family.patience)
+        told: dict[str, Any] = {"epochs": family.epochs, "patience": family.patience}
+        train(fitted, fold, judge, batch_size, **told, callbacks=family.callbacks())
         head.set_weights(self._head.model.get_weights())  # the net's own, where another fold's was trained
         if not (judge.stopped or judge.late) and family.unfreeze(hp, data, whole):
             self._whole = _taken_over(self._whole, whole)
@@ -99,8 +101,8 @@ class Phases:
         """The better net of both phases, by its best epoch."""
         family, epochs, before = self._family, judge.epochs, joint.model.get_weights()
         judge.turn_to(joint)
-        patience = max(2, family.patience // 2)
-        train(joint, fold, judge, batch_size, epochs=family.fine_tuning_epochs, patience=patience)
+        told: dict[str, Any] = {"epochs": family.fine_tuning_epochs, "patience": max(2, family.patience // 2)}
+        train(joint, fold, judge, batch_size, **told, callbacks=family.callbacks())
         if judge.best_epoch > epochs:
             return joint
         joint.model.set_weights(before)  # whose head is the one that was trained alone
