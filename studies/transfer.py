@@ -1,6 +1,6 @@
 """Digits of 8 x 8 pixels with 200 labels: a base that this tool trained on MNIST, against training from scratch.
 
-Run: tunekit search studies/transfer.py --budget 5m
+Run: tunekit search studies/transfer.py --budget 4m
 
 The base is the best convolutional net of `studies/digits.py`. If that study has not been searched yet, it is searched
 for two minutes first, within the budget.
@@ -39,4 +39,4 @@ study = tk.Study(
 )
 
 if __name__ == "__main__":
-    print(study.run(budget="5m"))
+    print(study.run(budget="4m"))
