@@ -432,7 +432,7 @@ def test_a_base_from_mnist_beats_training_from_scratch(tmp_path: Path) -> None:
             best[trial["family"]] = trial
     prepared = study.prepare()
     test = prepared.folds.test
-    assert (len(prepared.folds.development), len(test)) == (200, 1597)
+    assert (len(prepared.folds.development), len(test)) == (100, 1697)
     pixels, target = prepared.data.columns["image"][test], prepared.data.target[test]
     accuracy = {}
     for name, trial in best.items():
