@@ -23,7 +23,7 @@ KINDS: dict[str, Any] = {
     "category": StrictStr | StrictBool | Number | None,
     "text": StrictStr | None,
     "characters": StrictStr | None,
-    "array": list[Any],
+    "array": list[Any],  # no text: the bundle would read the file of that name on this machine
 }
 """The types of JSON that a column of each kind takes; null is a missing value."""
 
