@@ -35,15 +35,15 @@ def test_known_good_values_come_first_then_the_defaults(tmp_path) -> None:
 def test_values_given_later_are_tried_on_resume(tmp_path) -> None:
     small(families=[tk.Linear()]).run(trials=1, workers=1, root=tmp_path, observers=[])
     study = small(families=[tk.Linear()], start_from=[tk.start_from({"l2": 0.5}, family="linear")])
-    trials = study.run(trials=2, workers=1, root=tmp_path, observers=[]).summary["trials"]
-    assert [trial["values"]["l2"] for trial in trials] == [3.0, 0.5]
+    trials = study.run(trials=3, workers=1, root=tmp_path, observers=[]).summary["trials"]
+    assert [trial["values"]["l2"] for trial in trials] == [3.0, 3.0, 0.5], "after what was planned before"
 
 
 def test_what_is_ignored_is_told(tmp_path) -> None:
     watcher = Messages()
     study = small(families=[tk.Linear()], start_from=[tk.start_from({"l2": -1.0, "depth": 3})])
     trials = study.run(trials=1, workers=1, root=tmp_path, observers=[watcher]).summary["trials"]
-    assert trials[0]["values"] == {"l2": 3.0}
+    assert trials[0]["values"] == {"l2": 3.0, "numbers": "clipped"}
     assert (
         "000 linear: ignored depth (not asked for) and l2=-1.0 (not in the search space); it asks for l2"
         in watcher.texts
