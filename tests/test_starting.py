@@ -45,7 +45,7 @@ def test_what_is_ignored_is_told(tmp_path) -> None:
     trials = study.run(trials=1, workers=1, root=tmp_path, observers=[watcher]).summary["trials"]
     assert trials[0]["values"] == {"l2": 3.0, "numbers": "clipped"}
     assert (
-        "000 linear: ignored depth (not asked for) and l2=-1.0 (not in the search space); it asks for l2"
+        "000 linear: ignored depth (not asked for) and l2=-1.0 (not in the search space); it asks for l2, numbers"
         in watcher.texts
     )
 
