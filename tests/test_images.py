@@ -18,6 +18,8 @@ from tunekit.errors import DataError, FactoryError
 from tunekit.families import NetData
 from tunekit.space import HyperParameters
 from tunekit.training.fitted import layout_of
+from tunekit.training.nets import fit_net
+from tunekit.training.trial import load_fold
 
 PICTURE = (8, 8)
 
@@ -244,6 +246,24 @@ def test_the_layout_of_a_net_is_found_by_its_inputs() -> None:
     assert layout_of(keras.Sequential([keras.layers.Dense(3)]), two) == "flat"
     with pytest.raises(FactoryError, match="no array column 'picture'; expected the name of one of its own: 'image'"):
         DATA.keras_array("picture")
+
+
+def test_a_net_of_one_bare_input_is_trained_without_a_warning(tmp_path: Path) -> None:
+    """Keras warns of a dict for a model of one tensor; warnings are errors here."""
+
+    def bare(hp: HyperParameters, data: NetData) -> Any:
+        import keras
+
+        inputs = data.keras_array()
+        model = keras.Model(inputs, data.keras_head(keras.layers.Flatten()(inputs)))
+        model.compile("adam", loss=data.loss)
+        return model
+
+    prepared = study(tk.Baseline()).prepare()
+    fold = load_fold(prepared.write(tmp_path), 0, prepared.metric, 0, 1)
+    fitted = fit_net(tk.Keras(bare, epochs=2), HyperParameters(lambda one: one.default), fold, lambda *_: False)
+    assert fitted.layout == "columns"
+    assert fitted.predict(fold.valid.rows).shape == (len(fold.valid), 3)
 
 
 @pytest.mark.parametrize("block", ["plain", "residual", "separable", "inception"])

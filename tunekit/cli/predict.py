@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from tunekit.bundle import Bundle
 from tunekit.data import read_chunks
+from tunekit.errors import DataError
 
 CHUNK = 50_000
 """Rows read, predicted and written at a time."""
@@ -29,7 +31,7 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
     model = Bundle.load(bundle)
     # A category that is spelled like a gap ("None") stays a category where the models know it as one.
     not_gaps = model.manifest["facts"].get("texts_like_gaps", {})
-    frames = (_predictions(model, frame) for frame in read_chunks(rows, _chunk(model), not_gaps))
+    frames = _predicted(model, read_chunks(rows, _chunk(model), not_gaps))
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix.lower() in (".parquet", ".pq"):
         whole = pd.concat(list(frames), ignore_index=True)
@@ -40,6 +42,22 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
         frame.to_csv(output, index=False, mode="a" if count else "w", header=not count)
         count += len(frame)
     return count
+
+
+def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The predictions of a file's parts.
+
+    Raises:
+        DataError: a row can't be predicted; rows are counted within the part, and where that begins is told.
+    """
+    start = 0
+    for frame in frames:
+        try:
+            yield _predictions(model, frame)
+        except DataError as error:
+            where = f" (rows are counted from row {start} of the file on)" if start else ""
+            raise DataError(f"{error}{where}") from error
+        start += len(frame)
 
 
 def _chunk(model: Bundle) -> int:

@@ -191,6 +191,11 @@ def net_inputs(model: keras.Model, arrays: dict[str, npt.NDArray[Any]], layout: 
     """What the model takes of prepared rows: arrays by input name, or one matrix."""
     if layout not in BY_NAME:
         return arrays["features"]
+    import keras
+
+    only = getattr(model, "_inputs_struct", None)  # a model of one bare tensor warns of a dict
+    if isinstance(only, keras.KerasTensor):
+        return arrays[only.name]
     return {tensor.name: arrays[tensor.name] for tensor in model.inputs}
 
 
