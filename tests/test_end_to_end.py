@@ -60,6 +60,9 @@ def check_ensemble(summary: dict[str, Any]) -> None:
         assert (member["family"], member["score"]) == (trial["family"], trial["score"])
         assert trial["state"] == "complete"
         assert 0 < member["weight"] <= 1
+    fitted = {trial["family"] for trial in summary["trials"] if trial["state"] == "complete"}
+    if fitted != {"baseline"}:
+        assert "baseline" not in {member["family"] for member in ensemble["members"]}, "it is what others are judged by"
     scores = [trial["score"] for trial in summary["trials"] if trial["state"] == "complete"]
     best = min(scores) if summary["direction"] == "minimize" else max(scores)
     assert ensemble["best_single"]["score"] == best

@@ -250,6 +250,12 @@ def test_a_search_ends_where_a_linear_model_is_good_enough(tmp_path) -> None:
     assert run(tmp_path, houses(200), "Sale_Price", families, **goal)["trials"] == summary["trials"]
 
 
+def test_a_baseline_alone_is_its_own_blend(tmp_path) -> None:
+    summary = run(tmp_path, houses(100), "Sale_Price", "tk.Baseline()", trials=1, workers=1)
+    assert [member["family"] for member in summary["ensemble"]["members"]] == ["baseline"]
+    assert summary["ensemble"]["verdict"].startswith("No model is reliably better than the baseline")
+
+
 def smooth(rows: int, columns: int) -> pd.DataFrame:
     """A table on which more rounds of boosting help for long: a sum of many columns."""
     random = np.random.default_rng(0)

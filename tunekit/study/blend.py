@@ -10,12 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.ensemble import Judgement, greedy_selection, judge
+from tunekit.families import Baseline
 from tunekit.ledger import Ledger
 from tunekit.study.prepared import Prepared
 from tunekit.trial import State, Trial, derive_seed
 
 MOST_CANDIDATES = 30
 """So many of the best complete trials, and each family's best, are considered for the blend if not said otherwise."""
+
+
+BASELINE = Baseline.name
+"""The family that the blend is judged against, and takes no part in."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ def blend(
 ) -> Blend | None:
     """Select the blend out of fold, then judge it on the test rows; None if no trial was fitted on every fold.
 
+    The baseline takes part only where there is nothing else.
+
     Args:
         ledger: holds the trials' predictions.
         trials: that ended.
@@ -111,9 +118,11 @@ def blend(
     if not candidates:
         return None
     judged = prepared.judged
-    weights = greedy_selection([one.out_of_fold for one in candidates], judged, prepared.metric, seconds=seconds / 2)
+    # A constant would be chosen to shrink the others towards it, which later rows rarely bear out.
+    chosen = [one for one in candidates if one.trial.family != BASELINE] or candidates
+    weights = greedy_selection([one.out_of_fold for one in chosen], judged, prepared.metric, seconds=seconds / 2)
     members = sorted(
-        ((one, float(weight)) for one, weight in zip(candidates, weights, strict=True) if weight > 0),
+        ((one, float(weight)) for one, weight in zip(chosen, weights, strict=True) if weight > 0),
         key=lambda member: -member[1],
     )
     blended = sum(weight * one.out_of_fold for one, weight in members)
@@ -143,7 +152,7 @@ def _judge(
         "blend": np.asarray(sum(weight * one.unlabelled[rows] for one, weight in members)),
         "single": single.unlabelled[rows],
     }
-    baseline = next((one for one in candidates if one.trial.family == "baseline"), None)
+    baseline = next((one for one in candidates if one.trial.family == BASELINE), None)
     if baseline is not None:
         predictions["baseline"] = baseline.unlabelled[rows]
     weight = None if prepared.data.weight is None else prepared.data.weight[test]
