@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tunekit.bundle import open_graph
 from tunekit.data.schema import Schema
 from tunekit.data.targets import Target
 from tunekit.export.blend import blend_graph
-from tunekit.export.nets import net_to_onnx
+from tunekit.export.nets import nets_to_onnx
 from tunekit.export.plan import BlendPlan, Member
 from tunekit.families import Family, NetFamily
 from tunekit.families.base import load_facts
@@ -27,6 +28,10 @@ SECONDS = 0.3
 CALLS = 10
 """In a row, of which the mean is one measurement; the least of all measurements counts, as `timeit` advises: whatever
 else runs on the machine can only add to it."""
+
+
+OTHER = 1e-6
+"""What weights of another fold's net differ by, as far as size and latency go."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,7 @@ class ServingCost:
         Raises:
             ExportError: the model can't be exported.
         """
-        model, outputs = blend_graph(
-            self._plan(folder, fitted), lambda _: [self._net(family, values, folder)] * self.folds
-        )
+        model, outputs = blend_graph(self._plan(folder, fitted), lambda _: self._nets(family, values, folder))
         graph = model.SerializeToString()
         measured = {"size": lambda: len(graph) / 1e6, "latency": lambda: self._latency(graph, outputs["prediction"])}
         return {name: float(measured[name]()) for name in self.names}
@@ -94,11 +97,19 @@ class ServingCost:
             self.targets,
         )
 
-    def _net(self, family: Family, values: dict[str, Value], folder: Path) -> Any:
+    def _nets(self, family: Family, values: dict[str, Value], folder: Path) -> list[Any]:
+        """The first fold's net for each fold. A graph stores equal constants once, so what was learnt must differ."""
         assert isinstance(family, NetFamily), "only nets are converted"
         shape = (self.task, self.outputs, self.schema.cardinalities)
         net = rebuild(family, values, folder / "fold0", shape, self.rows, self.targets)
-        return net_to_onnx(net, load_facts(folder / "fold0")["layout"])
+
+        def copies() -> Iterator[Any]:
+            for number in range(self.folds):
+                for variable in net.trainable_variables if number else ():
+                    variable.assign(variable + OTHER)
+                yield net
+
+        return list(nets_to_onnx(copies(), load_facts(folder / "fold0")["layout"]))
 
     def _latency(self, graph: bytes, output: str) -> float:
         session = open_graph(graph, 1, "the trial's graph")
