@@ -399,7 +399,7 @@ def test_a_study_without_the_net_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_net_of_an_earlier_study_becomes_the_base(tmp_path: Path) -> None:
     listener = Listener()
-    result = later(budget=20).run(trials=3, root=tmp_path, observers=[listener], workers=1)
+    result = later(budget=60).run(trials=3, root=tmp_path, observers=[listener], workers=1)
     trials = result.summary["trials"]
     assert [trial["state"] for trial in trials] == ["complete"] * 3, trials
     told = [message for message in listener.messages if message.startswith("pretrained builds on trial")]
@@ -422,6 +422,7 @@ def test_a_base_from_mnist_beats_training_from_scratch(tmp_path: Path) -> None:
     study.families = [family for family in study.families if family.name in ("convnet", "pretrained")]
     source = study.families[-1].base.study  # type: ignore[attr-defined]
     source.families = [family for family in source.families if family.name == "convnet"]
+    source.families[0].epochs = 4  # enough to know digits by
     source.run(trials=1, root=tmp_path, observers=[])
     result = study.run(trials=6, root=tmp_path, observers=[], workers=1)
     trials = result.summary["trials"]
