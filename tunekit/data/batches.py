@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from tunekit.bundle.columns import ARRAY
 from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import in_order, row_weights, typed_targets, weights_by_class
+from tunekit.data.table import checked_kind, in_order, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
@@ -82,8 +81,6 @@ class Batches:
         class_weight: Mapping[Any, float] | str | None = None,
         kind: str | None = None,
     ) -> None:
-        if kind not in (None, "category", "number"):
-            raise DataError(f"kind is {kind!r}; expected 'category' or 'number'")
         if suits not in NAMES:
             raise DataError(f"suits is {suits!r}; expected one of {', '.join(map(repr, NAMES))}")
         if steps is not None and steps < 1:
@@ -95,7 +92,7 @@ class Batches:
         self.classes = tuple(classes or ())
         self.ordered = ordered
         self.class_weight = class_weight
-        self.kind = kind
+        self.kind = checked_kind(kind)
         self._drawn: Drawn | None = None
 
     def load(self) -> Dataset:
@@ -109,9 +106,7 @@ class Batches:
                 f"{'a temporary folder' if self.folder is None else str(self.folder)!r} ({drawn.nbytes / 1e6:,.0f} MB)"
             ]
         self._drawn = drawn
-        wanted = {name: pd.Series(list(values)) for name, values in _targets(drawn.targets).items()}
-        kinds = {} if self.kind is None else dict.fromkeys(wanted, self.kind)
-        target, classes, targets = typed_targets(wanted, kinds, self.classes)
+        target, classes, targets = typed_y(_targets(drawn.targets), self.kind, self.classes)
         return Dataset(
             schema=Schema(tuple(self._column(one) for one in drawn.inputs)),
             columns={one["name"]: drawn.column(one) for one in drawn.inputs},

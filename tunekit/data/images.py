@@ -14,7 +14,7 @@ from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.bundle.pictures import read_picture
 from tunekit.data.dataset import Dataset
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import Table, in_order, row_weights, typed_targets, weights_by_class
+from tunekit.data.table import Table, checked_kind, in_order, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
@@ -73,9 +73,7 @@ class Arrays:
         class_weight: Mapping[Any, float] | str | None = None,
         kind: str | None = None,
     ) -> None:
-        if kind not in (None, "category", "number"):
-            raise DataError(f"kind is {kind!r}; expected 'category' or 'number'")
-        self.kind = kind
+        self.kind = checked_kind(kind)
         self.x = x
         self.y = y
         self.table = table
@@ -98,9 +96,7 @@ class Arrays:
             column, typed[str(name)] = self.column(str(name), cells)
             columns.append(column)
         others = None if self.table is None else self._beside(typed, y)
-        wanted = {name: pd.Series(list(values)) for name, values in named_targets(y, TARGET).items()}
-        kinds = {} if self.kind is None else dict.fromkeys(wanted, self.kind)
-        target, classes, targets = typed_targets(wanted, kinds, self.classes)
+        target, classes, targets = typed_y(named_targets(y, TARGET), self.kind, self.classes)
         lengths = {name: len(cells) for name, cells in typed.items()} | {TARGET: len(target)}
         beside = {"weight": self.weight, "group": self.group}
         lengths |= {name: len(values) for name, values in beside.items() if values is not None}

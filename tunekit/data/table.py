@@ -275,6 +275,25 @@ def typed_targets(
     return np.stack([values for values, _ in found.values()], axis=1), (), targets
 
 
+def checked_kind(kind: str | None) -> str | None:
+    """What a target is said to be, if that can be said.
+
+    Raises:
+        DataError: it can't.
+    """
+    if kind not in (None, "category", "number"):
+        raise DataError(f"kind is {kind!r}; expected 'category' or 'number'")
+    return kind
+
+
+def typed_y(
+    columns: Mapping[str, Any], kind: str | None, classes: tuple[Any, ...]
+) -> tuple[npt.NDArray[np.float64], tuple[Any, ...], tuple[Target, ...]]:
+    """`typed_targets` of columns in any form, all of one kind."""
+    wanted = {name: pd.Series(list(values)) for name, values in columns.items()}
+    return typed_targets(wanted, {} if kind is None else dict.fromkeys(wanted, kind), classes)
+
+
 def infer_kind(column: pd.Series[Any], name: str) -> str | None:
     """The kind of a raw column, or None if it holds nothing.
 
