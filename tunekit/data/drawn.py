@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tunekit.bundle.columns import array_column, typed_column
 from tunekit.data.lazy import FileRows, write_header
+from tunekit.data.schema import COLUMN_INPUTS
 from tunekit.errors import DataError
 
 FACTS = "rows.json"
@@ -21,9 +22,6 @@ FACTS = "rows.json"
 
 SHARE_OF_DISK = 0.9
 """Of the free space, that the rows may take."""
-
-RESERVED = {"numbers", "codes", "plain"}
-"""Names of the inputs that a table's columns become."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ class Writer:
         return drawn
 
     def _begin(self, inputs: dict[str, npt.NDArray[Any]]) -> None:
-        if taken := sorted(RESERVED & set(inputs)):
+        if taken := sorted(COLUMN_INPUTS & set(inputs)):
             raise DataError(f"an input is named {taken[0]!r}, as that of a table's columns is; expected another name")
         for name, cells in inputs.items():
             if cells.dtype.kind not in "buif" or not cells.ndim:

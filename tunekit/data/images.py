@@ -13,7 +13,7 @@ import pandas as pd
 from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.bundle.pictures import read_picture
 from tunekit.data.dataset import Dataset
-from tunekit.data.schema import Column, Schema
+from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
 from tunekit.data.table import Table, checked_kind, in_order, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
@@ -27,9 +27,6 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 TARGET = "y"
 """Name of the target."""
-
-RESERVED = {"numbers", "codes", "plain"}
-"""Names of the inputs that a table's columns become."""
 
 
 class Arrays:
@@ -89,7 +86,7 @@ class Arrays:
         if y is None:
             raise DataError("y is None; expected a class or a number for each row")
         inputs = dict(x) if isinstance(x, Mapping) else {self.input_name: x}
-        if taken := sorted(RESERVED & set(map(str, inputs))):
+        if taken := sorted(COLUMN_INPUTS & set(map(str, inputs))):
             raise DataError(f"an input is named {taken[0]!r}, as that of a table's columns is; expected another name")
         columns, typed = [], {}
         for name, cells in inputs.items():

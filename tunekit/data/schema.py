@@ -20,6 +20,9 @@ from tunekit.data.lazy import LazyRows
 from tunekit.data.terms import LONGEST_TERM, TextColumn, learn_words
 from tunekit.errors import DataError
 
+COLUMN_INPUTS = {"numbers", "codes", "plain"}
+"""Names of a net's inputs that a table's columns become; array and text columns have their own."""
+
 MISSING = 0
 """Code of a missing category. Levels have codes 1..L, and a text that is no level has L + 1."""
 

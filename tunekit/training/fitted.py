@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tunekit.bundle.tasks import MANY_CLASSES
 from tunekit.data.preparation import ALONE, BY_NAME, RAW, Preparation
-from tunekit.data.schema import Encoded
+from tunekit.data.schema import COLUMN_INPUTS, Encoded
 from tunekit.data.targets import Target, places
 from tunekit.errors import TrialError
 from tunekit.families import Fitted, Fold, NetData, Part
@@ -21,7 +21,6 @@ from tunekit.training.traced import TracedModel
 if TYPE_CHECKING:
     import keras
 
-COLUMN_INPUTS = {"numbers", "codes", "plain"}
 
 ONE_HOT_LOSSES = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge", "kldivergence"}
 """Keras' losses that take classes one-hot, by the letters of their names."""
