@@ -1,5 +1,6 @@
 """Rows in batches: drawn once, kept in files, and read from there by searches that never hold all of them."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -408,7 +409,7 @@ def test_a_search_on_more_than_a_process_may_hold(tmp_path: Path) -> None:
     (tmp_path / "study.py").write_text(STUDY)
     begun = time.monotonic()
     with Watch() as watch:
-        run(["python", "study.py"], tmp_path)
+        run([sys.executable, "study.py"], tmp_path)
     print(f"{watch.largest / MB:.0f} MiB, {time.monotonic() - begun:.0f} s")
     assert (tmp_path / "rows" / "input_0.npy").stat().st_size > 590 * MB
     # The rows are 598 MiB. As float32, training rows alone are 1,720 MiB, twice: as an array and as a tensor.
