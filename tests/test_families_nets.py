@@ -12,7 +12,7 @@ from folds import fold, fold_of, hard_rows, prepared  # type: ignore[import-not-
 
 from tunekit.data import KFold
 from tunekit.errors import FactoryError, TrialError
-from tunekit.families import MLP, Fold, Keras, NetFamily, WideDeep
+from tunekit.families import MLP, Fold, Keras, NetFamily, RealMLP, TabM, WideDeep
 from tunekit.families.base import load_facts
 from tunekit.space import HyperParameters, Value
 from tunekit.study.prepared import prepare
@@ -61,7 +61,13 @@ OUTPUTS: dict[str, tuple[int, str | None]] = {
     "regression": (1, None),
 }
 TASK = {"now": "binary"}
-NETS: dict[str, Callable[[], NetFamily]] = {"mlp": MLP, "wide_deep": WideDeep, "own": lambda: Keras(own)}
+NETS: dict[str, Callable[[], NetFamily]] = {
+    "mlp": MLP,
+    "wide_deep": WideDeep,
+    "realmlp": RealMLP,
+    "tabm": TabM,
+    "own": lambda: Keras(own),
+}
 
 
 @pytest.fixture(scope="module")

@@ -406,8 +406,8 @@ def test_rows_are_prepared_and_binned_once_per_process(data, tmp_path, monkeypat
         run_here(Conductor(), data("regression"), tmp_path / name, task_of(family))
         return len(prepared) - before[0], len(binned) - before[1]
 
-    assert run("first", XGBoost()) == (2, 8)  # per fold: to train on, to stop by, and the two that are predicted
-    assert run("second", XGBoost()) == (0, 4)  # those two
+    assert run("first", XGBoost()) == (2, 8)  # per fold: to train on, two halves to stop by, and what is only predicted
+    assert run("second", XGBoost()) == (0, 2)  # the last
     assert run("linear", Linear()) == (0, 0)
 
 

@@ -23,7 +23,7 @@ y+bag      the layout y, then the weights of terms of each text column, as `tune
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,9 @@ MOST_HOT = 256
 SCALED = 65_536
 """Rows of numbers that are scaled at once: on the way they are several times in memory, as float64."""
 
+BEYOND = 1.5
+"""So many times beyond the range of training targets a prediction may be where their logarithm is learnt."""
+
 CLIP = 3.0
 """Scaled numbers approach this bound smoothly, x / sqrt(1 + (x / CLIP)^2): RealMLP, arXiv 2407.04491."""
 
@@ -78,6 +81,8 @@ class Preparation:
             have those of all rows. (0, 2) for none.
         anchor: position of a value among those of the first array column's cells, from which the target's difference is
             learnt; -1 for none.
+        logarithm: whether the target's logarithm is learnt; center and scale are then its own.
+        bounds: (2,) within which predictions stay where the logarithm is learnt.
         arrays: how each array column is scaled.
         texts: the words and terms of each text column.
     """
@@ -93,6 +98,8 @@ class Preparation:
     target_by: int = -1
     targets: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     anchor: int = -1
+    logarithm: bool = False
+    bounds: npt.NDArray[np.float64] = field(default_factory=lambda: np.array([-np.inf, np.inf]))
     arrays: tuple[ArrayScale, ...] = ()
     texts: tuple[Terms, ...] = ()
 
@@ -147,20 +154,31 @@ class Preparation:
             texts=tuple(Terms.fit(column, cells) for column, cells in zip(text_columns, rows.texts, strict=True)),
         )
 
+    def logarithmic(self, target: npt.NDArray[np.float64]) -> Preparation:
+        """The same for models that learn the logarithm of a target, all of whose values are positive.
+
+        Args:
+            target: (n,) of the training rows.
+        """
+        mean, spread = mean_and_spread(np.log(target))
+        bounds = np.array([target.min() / BEYOND, target.max() * BEYOND])  # an exponential runs away beyond the rows
+        return replace(self, logarithm=True, target_center=mean, target_scale=spread, bounds=bounds)
+
     @property
     def relative(self) -> bool:
-        """Whether rows differ in the scale or the anchor of their target."""
-        return self.target_by >= 0 or self.anchor >= 0
+        """Whether the target is learnt in another way by more than center and scale, or these differ between rows."""
+        return self.target_by >= 0 or self.anchor >= 0 or self.logarithm
 
     def standardised(self, target: npt.NDArray[np.float64], rows: Encoded) -> npt.NDArray[np.float64]:
         """The regression target of rows, (n,), as it is learnt: with mean 0 and deviation 1 in the training rows."""
         center, scale = self._target_scales(rows)
-        return np.asarray((target - center) / scale)
+        return np.asarray(((np.log(target) if self.logarithm else target) - center) / scale)
 
     def in_units(self, raw: npt.NDArray[Any], rows: Encoded) -> npt.NDArray[np.float64]:
         """The inverse of `standardised`, for predictions (n, 1)."""
         center, scale = (part[:, None] if np.ndim(part) else part for part in self._target_scales(rows))
-        return np.asarray(np.asarray(raw, dtype=np.float64) * scale + center)
+        learnt = np.asarray(np.asarray(raw, dtype=np.float64) * scale + center)
+        return np.exp(np.clip(learnt, *np.log(self.bounds))) if self.logarithm else learnt
 
     def _target_scales(self, rows: Encoded) -> tuple[Any, Any]:
         center: Any = self.target_center
@@ -230,6 +248,7 @@ class Preparation:
             values[name] = float(values[name])
         for name in ("target_by", "anchor"):
             values[name] = int(values[name])
+        values["logarithm"] = bool(values["logarithm"])
         return cls(**values)
 
     def numbers(self, numbers: npt.NDArray[np.float64], *, clip: bool = True) -> npt.NDArray[np.float32]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tunekit.data.lazy import LazyRows, rows_at_once
 from tunekit.data.schema import MISSING, Encoded
+
+if TYPE_CHECKING:
+    from tunekit.data.dataset import Dataset
+
+LONG_TAIL = 1.0
+"""Skewness of a target from which on its logarithm is learnt, if that is at most half as skewed."""
 
 RARE = 2
 """A level in fewer training rows than this shares the code of unseen levels, so that this code is trained too."""
@@ -95,6 +101,25 @@ def anchors(rows: Encoded, place: int) -> npt.NDArray[np.float64]:
     cells: Any = rows.arrays[0]
     parts = cells.chunks() if isinstance(cells, LazyRows) else [cells]
     return np.concatenate([part.reshape(len(part), -1)[:, place] for part in parts]).astype(np.float64)
+
+
+def suits_logarithm(data: Dataset, rows: npt.NDArray[np.int64]) -> bool | None:
+    """Whether models do well to learn the logarithm of the target: positive values with a long tail, such as prices.
+
+    Args:
+        data: the data set.
+        rows: positions of the rows to look at.
+
+    Returns:
+        None where it can't be learnt, or rows have scales or anchors of their own.
+    """
+    if data.task != "regression" or data.anchor is not None or max(data.schema.scaled_by, default=-1) >= 0:
+        return None
+    target = data.target[rows]
+    if target.min() <= 0 or target.min() == target.max():
+        return None
+    tail, left = (float(np.mean(((of - of.mean()) / of.std()) ** 3)) for of in (target, np.log(target)))
+    return tail > LONG_TAIL and abs(left) < tail / 2
 
 
 def mean_and_spread(target: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -42,6 +42,33 @@ class Folds:
         return len(self.pairs)
 
 
+def halves(data: Dataset, rows: Rows, seed: int) -> tuple[Rows, Rows]:
+    """Divide rows that judge: what is decided on one half, such as how long to train, predicts the other.
+
+    Of temporal rows one half is the earlier one; groups stay together.
+
+    Args:
+        data: the data set.
+        rows: positions in it.
+        seed: of the draw.
+
+    Returns:
+        Positions in `rows`.
+    """
+    random = np.random.default_rng(seed)
+    first = np.zeros(len(rows), dtype=bool)
+    if data.time is not None:
+        first[np.argsort(data.time[rows], kind="stable")[: len(rows) // 2]] = True
+    elif data.group is not None:
+        _, group, sizes = np.unique(data.group[rows], return_inverse=True, return_counts=True)
+        order = random.permutation(len(sizes))
+        before = np.cumsum(sizes[order]) - sizes[order]
+        first = np.isin(group, order[before < len(rows) // 2])
+    else:
+        first[random.permutation(len(rows))[: len(rows) // 2]] = True
+    return np.flatnonzero(first), np.flatnonzero(~first)
+
+
 @dataclass(frozen=True)
 class Split(ABC):
     """Base of all splits.

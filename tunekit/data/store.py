@@ -52,6 +52,7 @@ class Store:
         time: npt.NDArray[np.float64] | None,
         pairs: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
         unlabelled: Encoded,
+        halves: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = (),
         words: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Write everything.
@@ -64,6 +65,7 @@ class Store:
             time: theirs, or None.
             pairs: (training, validation) positions in `rows`, per fold.
             unlabelled: rows to predict only: the test rows, and rows to check an export with.
+            halves: of the validation rows per fold, as positions among them; see `tunekit.data.split.halves`.
             words: of each text column by its name, in the order of their numbers.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,8 @@ class Store:
         arrays |= {name: array for name, array in (("weight", weight), ("time", time)) if array is not None}
         for number, (train, valid) in enumerate(pairs):
             arrays |= {f"train_{number}": train, f"valid_{number}": valid}
+        for number, parts in enumerate(halves):
+            arrays |= {f"half_{number}_{which}": part for which, part in enumerate(parts)}
         streamed = 4 * sum(array.size for array in rows.arrays) > MOST_IN_MEMORY
         for name, array in arrays.items():
             self._save(name, array, linked=streamed)
@@ -127,6 +131,11 @@ class Store:
 
     def _lazy(self, name: str) -> FileRows:
         return FileRows(self.folder / f"{name}.npy", self.optional(f"{name}{PLACES}"))
+
+    def halves(self, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+        """Of a fold's validation rows, if they were written."""
+        parts = [self.optional(f"half_{number}_{which}") for which in range(2)]
+        return None if parts[0] is None or parts[1] is None else (parts[0], parts[1])
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """A mapped array."""

@@ -186,6 +186,9 @@ class Prepared:
         else:
             center, scale = (self._by_code(learnt.targets[:, part : part + 1], learnt.target_by) for part in (0, 1))
             value = value * Value(self.graph, scale) + Value(self.graph, center)
+        if learnt.logarithm:
+            low, high = (self.graph.constant(bound) for bound in np.log(learnt.bounds))
+            value = Value(self.graph, self.graph.node("Exp", self.graph.node("Clip", value.name, low, high)))
         if learnt.anchor >= 0:
             flat = self.graph.node("Flatten", self.encoding.arrays[0], axis=1)
             value = value + Value(self.graph, self.graph.cast(self.column(flat, learnt.anchor), "double"))

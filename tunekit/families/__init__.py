@@ -11,7 +11,9 @@ from tunekit.families.linear import Linear
 from tunekit.families.mlp import MLP
 from tunekit.families.nets import NetData, NetFamily
 from tunekit.families.pretrained import Pretrained
+from tunekit.families.realmlp import RealMLP
 from tunekit.families.recurrent import Recurrent
+from tunekit.families.tabm import TabM
 from tunekit.families.textnet import TextNet
 from tunekit.families.wide_deep import WideDeep
 
@@ -30,7 +32,9 @@ __all__ = [
     "NetFamily",
     "Part",
     "Pretrained",
+    "RealMLP",
     "Recurrent",
+    "TabM",
     "TextNet",
     "WideDeep",
     "XGBoost",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.data.lazy import rows_at_once
+from tunekit.data.lazy import Places, rows_at_once
 from tunekit.data.preparation import Preparation
 from tunekit.data.schema import Encoded
 from tunekit.data.targets import Target
@@ -62,6 +62,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.target)
 
+    def take(self, places: Places) -> Part:
+        """The rows at these positions."""
+        weight, by_class = (None if of is None else of[places] for of in (self.weight, self.by_class))
+        return Part(self.rows.take(places), self.target[places], weight, by_class)
+
     def sample(self, seed: int) -> Part:
         """As many rows as memory should hold, at random but one of each target class at least; read into memory."""
         values = sum(array[:1].size for array in self.rows.arrays)
@@ -71,8 +76,8 @@ class Part:
         first = np.empty(0, dtype=np.int64) if several else np.unique(self.target[order], return_index=True)[1]
         kept = order[:most] if len(first) > most else order[np.union1d(first, np.arange(min(most, len(order))))]
         kept = np.sort(kept)
-        weight, by_class = (None if of is None else of[kept] for of in (self.weight, self.by_class))
-        return Part(self.rows.take(kept).read(), self.target[kept], weight, by_class)
+        taken = self.take(kept)
+        return replace(taken, rows=taken.rows.read())
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,8 @@ class Fold:
         naive: of forecasts, the place of simple ones among the values of the array column; see `Dataset.naive`.
         anchor: the place of the one whose difference from the target is learnt; -1 for none.
         store: folder of the study's rows; what takes long to make of them may be kept in it, for other trials.
+        logarithm: whether the target's logarithm is what models learn if not said otherwise; None where they can't.
+        halves: positions of two halves of the validation rows; how long to train is decided on one for the other.
     """
 
     number: int
@@ -125,6 +132,8 @@ class Fold:
     naive: Mapping[str, int] = field(default_factory=dict)
     anchor: int = -1
     store: Path | None = None
+    halves: tuple[Places, Places] | None = None
+    logarithm: bool | None = None
 
     @property
     def preparation(self) -> Preparation:
@@ -157,7 +166,8 @@ class Fold:
         if not self.streamed:
             return self
         train, valid = self.train.sample(self.number), self.valid.sample(self.number)
-        return replace(self, train=train, valid=valid, last=None, memo={"preparation": self.preparation}, row_memo=None)
+        memo = {"preparation": self.preparation}
+        return replace(self, train=train, valid=valid, last=None, memo=memo, row_memo=None, halves=None)
 
     def features(self, part: str, layout: str) -> dict[str, Any]:
         """The prepared rows of "train" or "valid", of streamed rows lazy ones; not to be changed."""
@@ -186,6 +196,13 @@ class Fold:
         )
 
     @property
+    def of_logarithm(self) -> Fold:
+        """The same rows for models that learn the logarithm of the target."""
+        own: dict[str, Any] = self.once("logarithm", dict)
+        own.setdefault("preparation", self.preparation.logarithmic(self.train.target))
+        return replace(self, memo=own, row_memo=self.memo if self.row_memo is None else self.row_memo)
+
+    @property
     def relative(self) -> bool:
         """Whether models that otherwise learn the target as it is learn the standardised one."""
         return self.task == "regression" and self.preparation.relative
@@ -207,10 +224,18 @@ def _once(memo: dict[str, Any], name: str, make: Callable[[], Made]) -> Made:
 
 
 class Fitted(ABC):
-    """A trained model of one fold."""
+    """A trained model of one fold.
+
+    Attributes:
+        best_epoch: that was kept, from 1; None for models without epochs.
+        stopped: whether the report said that more is not worth it.
+        out_of_fold: predictions of the validation rows where some of these rows decided how long to train: each half's
+            by the epoch that is best on the other half. None where `predict` gives honest ones.
+    """
 
     best_epoch: int | None = None
     stopped: bool = False
+    out_of_fold: Predictions | None = None
 
     @abstractmethod
     def predict(self, rows: Encoded) -> Predictions:
@@ -228,11 +253,13 @@ class Family(ABC):
         name: unique in a study, a word for tables and folders.
         needs_tensorflow: whether its trials must run in a process with TensorFlow.
         cheap: whether it is fast enough to be the reference that costlier families have to beat.
+        chooses_target: whether its trials search what to learn of a target that may be long-tailed: see `learnt`.
     """
 
     name: str
     needs_tensorflow: bool = False
     cheap: bool = False
+    chooses_target: bool = False
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
         """Values worth trying right after the defaults.
@@ -243,6 +270,13 @@ class Family(ABC):
         """
         del task, temporal
         return []
+
+    def learnt(self, hp: HyperParameters, fold: Fold) -> Fold:
+        """The fold as a trial learns it: of positive numbers either themselves or their logarithm."""
+        if not self.chooses_target or fold.logarithm is None:
+            return fold
+        usual = "log" if fold.logarithm else "plain"
+        return fold.of_logarithm if hp.Choice("target", ["plain", "log"], default=usual) == "log" else fold
 
     @abstractmethod
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:

@@ -10,26 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.tasks import ORDINAL
+from tunekit.data.lazy import Places
 from tunekit.data.preparation import BAG
 from tunekit.data.terms import Bag
 from tunekit.families.bags import with_bag
 from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Part, Predictions, link_for
 from tunekit.families.tree_arrays import from_xgboost
 from tunekit.space import HyperParameters
-
-
-def _ends_by(deadline: float) -> Any:
-    """An XGBoost callback that ends boosting after a moment of `time.monotonic()`."""
-    import xgboost
-
-    class EndsBy(xgboost.callback.TrainingCallback):
-        """Asked after each round."""
-
-        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            return time.monotonic() > deadline
-
-    return EndsBy()
-
 
 PATIENCE = 50
 """Rounds without a better validation loss before boosting ends."""
@@ -46,6 +33,7 @@ class XGBoost(Family):
     """
 
     name = "xgboost"
+    chooses_target = True
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
         """XGB-TD: the figures are the paper's, for numbers and for classes."""
@@ -64,28 +52,34 @@ class XGBoost(Family):
         layout = with_bag("native", hp, fold, ["counts", "binary"], [1_000, 3_000, 300])
         hp.settle()
         fold = fold.in_memory
+        types = self._types(fold, layout)
+        parts = self._judging(fold, layout)
+        rounds = _rounds([matrix for _, matrix in parts], squared=fold.task == "regression", seconds=fold.seconds)
         booster = xgboost.train(
             {**parameters, "seed": fold.seed, "nthread": fold.threads, "verbosity": 0},
             self._matrix(fold, "train", layout),
             num_boost_round=MOST_ROUNDS,
-            evals=[(self._matrix(fold, "valid", layout), "valid")],
+            evals=[(matrix, str(number)) for number, (_, matrix) in enumerate(parts)],
             verbose_eval=False,
-            callbacks=[xgboost.callback.EarlyStopping(rounds=PATIENCE), _ends_by(time.monotonic() + fold.seconds)],
+            callbacks=[rounds],
         )
-        rounds = booster.best_iteration + 1
-        kept = booster[:rounds]
-        types = self._types(fold, layout)
+        kept = booster[: rounds.best]
 
         def function(features: npt.NDArray[Any]) -> Predictions:
             cells, threads = _dense(features), fold.threads
-            matrix = xgboost.DMatrix(cells, feature_types=types, enable_categorical=True, nthread=threads)
-            raw = np.asarray(kept.predict(matrix), dtype=np.float64)
-            return raw[:, None] if raw.ndim == 1 else raw
+            return _predicted(
+                kept, xgboost.DMatrix(cells, feature_types=types, enable_categorical=True, nthread=threads)
+            )
 
         trees = from_xgboost(kept, fold.outputs, link_for(fold.task))
-        facts = {"rounds": rounds, "standardised": fold.relative}
+        facts = {"rounds": rounds.best, "standardised": fold.relative}
         model = ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, facts)
-        model.best_epoch = rounds
+        model.best_epoch = rounds.best
+        if len(parts) > 1:
+            raw = np.empty((len(fold.valid), fold.outputs))
+            for (rows, matrix), best in zip(parts, reversed(rounds.best_by_part), strict=True):
+                raw[rows] = _predicted(booster[:best], matrix)
+            model.out_of_fold = fold.preparation.in_units(raw, fold.valid.rows) if fold.relative else raw
         return model
 
     def _parameters(self, hp: HyperParameters, fold: Fold) -> dict[str, Any]:
@@ -114,13 +108,22 @@ class XGBoost(Family):
         cells += sum(len(terms.chosen(Bag.parse(bag))) for terms in fold.preparation.texts) if bag else 0
         return ["q"] * rows.numbers.shape[1] + ["c"] * len(fold.cardinalities) + ["q"] * cells
 
-    def _matrix(self, fold: Fold, part: str, layout: str) -> Any:
-        """The rows as XGBoost takes them; once it has binned them, they stay binned for the trials to come."""
+    def _judging(self, fold: Fold, layout: str) -> list[tuple[Places, Any]]:
+        """The validation rows: in two halves, or in one part where there are none."""
+        halves = fold.halves if fold.halves is not None and min(map(len, fold.halves)) > 0 else None
+        if halves is None:
+            return [(np.arange(len(fold.valid)), self._matrix(fold, "valid", layout))]
+        return [(rows, self._matrix(fold, "valid", layout, half)) for half, rows in enumerate(halves)]
+
+    def _matrix(self, fold: Fold, part: str, layout: str, half: int | None = None) -> Any:
+        """The rows, or a half of them, as XGBoost takes them; once binned, they stay so for the trials to come."""
         import xgboost
 
         rows: Part = getattr(fold, part)
+        if half is not None and fold.halves is not None:
+            rows = rows.take(fold.halves[half])
         return fold.once(
-            f"{part} as xgboost's {layout}",
+            f"{part} {half} as xgboost's {layout}",
             lambda: xgboost.DMatrix(
                 _dense(fold.preparation.apply(rows.rows, layout)["features"]),
                 label=fold.target(rows),
@@ -130,6 +133,45 @@ class XGBoost(Family):
                 nthread=fold.threads,
             ),
         )
+
+
+def _rounds(parts: list[Any], *, squared: bool, seconds: float) -> Any:
+    """An XGBoost callback that ends boosting in time, and knows the best numbers of rounds.
+
+    Args:
+        parts: of the validation rows, in the order of `evals`.
+        squared: whether the loss is a root of a mean.
+        seconds: from now on; it ends then at the latest.
+    """
+    import xgboost
+
+    deadline = time.monotonic() + seconds
+    sizes = [matrix.get_weight().sum() or matrix.num_row() for matrix in parts]
+
+    class Rounds(xgboost.callback.TrainingCallback):
+        """Attributes: `best` number of rounds on all parts together, and `best_by_part`."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.best, self.best_by_part = 1, [1 for _ in sizes]
+            self._lowest = np.full(1 + len(sizes), np.inf)
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            """Whether to end."""
+            losses = [next(iter(evals_log[str(number)].values()))[-1] for number in range(len(sizes))]
+            now = np.array([np.average(np.square(losses) if squared else losses, weights=sizes), *losses])
+            bests = np.where(now < self._lowest, epoch + 1, [self.best, *self.best_by_part])
+            self._lowest = np.minimum(now, self._lowest)
+            self.best, *self.best_by_part = map(int, bests)
+            return epoch + 1 - self.best >= PATIENCE or time.monotonic() > deadline
+
+    return Rounds()
+
+
+def _predicted(booster: Any, matrix: Any) -> Predictions:
+    """Predictions (n, outputs)."""
+    raw = np.asarray(booster.predict(matrix), dtype=np.float64)
+    return raw[:, None] if raw.ndim == 1 else raw
 
 
 def _dense(features: Any) -> npt.NDArray[Any]:

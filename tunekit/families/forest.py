@@ -30,6 +30,7 @@ class Forest(Family):
     """
 
     name = "forest"
+    chooses_target = True
     cheap = True
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ class Linear(Family):
     """
 
     name = "linear"
+    chooses_target = True
     cheap = True
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ class MLP(NetFamily):
     """
 
     name = "mlp"
+    chooses_target = True
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
         """A residual net with batch normalisation."""

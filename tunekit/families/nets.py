@@ -37,6 +37,10 @@ TEXT_WIDTH = 32
 """Of the embeddings whose mean stands for a text among other columns."""
 
 
+Draw = Callable[[], tuple[Any, Any]]
+Encoder = Callable[["keras.KerasTensor"], "keras.KerasTensor"]
+
+
 @dataclass(frozen=True)
 class TextInput:
     """A text column as nets read it.
@@ -58,6 +62,7 @@ class NetData:
         task: "binary", "multiclass", "ordinal", "regression" or "several".
         outputs: units of the head: 1, or the number of classes for multiclass; of several targets, all theirs.
         numbers: width of the input "numbers": scaled numbers, then gap indicators.
+        gaps: how many of these are gap indicators.
         cardinalities: codes per column of the input "codes".
         features: width of the single input of a net that takes one matrix: numbers, then one-hot categories.
         rows: number of training rows.
@@ -78,6 +83,7 @@ class NetData:
     texts: dict[str, TextInput] = field(default_factory=dict)
     words: Callable[[], Mapping[str, Sequence[str]]] = field(default=dict, compare=False)
     targets: tuple[Target, ...] = ()
+    gaps: int = 0
 
     @classmethod
     def of(cls, fold: Fold) -> NetData:
@@ -94,7 +100,8 @@ class NetData:
         arrays = {scale.name: scale.shape for scale in preparation.arrays}
         features = numbers + len(preparation.hot) + sum(math.prod(shape) for shape in arrays.values())
         texts = {terms.name: TextInput(terms.length, len(terms.lookup)) for terms in preparation.texts}
-        return cls(task, outputs, numbers, cardinalities, features, rows, arrays, texts)
+        gaps = len(preparation.gaps)
+        return cls(task, outputs, numbers, cardinalities, features, rows, arrays, texts, gaps=gaps)
 
     @property
     def loss(self) -> str | dict[str, str]:
@@ -104,13 +111,20 @@ class NetData:
         return LOSSES[self.task]
 
     def keras_inputs(
-        self, embedding: int = 8, *, without: Collection[str] = ()
+        self,
+        embedding: int = 8,
+        *,
+        without: Collection[str] = (),
+        numbers: Encoder | None = None,
+        codes: Encoder | None = None,
     ) -> tuple[list[keras.KerasTensor], keras.KerasTensor]:
         """One `Input` per prepared column group, and their concatenation.
 
         Args:
             embedding: width of each category column's learnt embedding.
             without: names of array and text columns to leave out.
+            numbers: what to make of the input "numbers", (batch, width); it is taken as it is, if left out.
+            codes: what to make of the input "codes", (batch, width); it is embedded, if left out.
 
         Returns:
             The inputs "numbers", "codes", array and text columns by name (only those that the data has), and a tensor
@@ -121,10 +135,10 @@ class NetData:
         inputs, parts = [], []
         if self.numbers:
             inputs.append(keras.Input((self.numbers,), name="numbers"))
-            parts.append(inputs[-1])
+            parts.append(inputs[-1] if numbers is None else numbers(inputs[-1]))
         if self.cardinalities:
             inputs.append(keras.Input((len(self.cardinalities),), dtype="int32", name="codes"))
-            parts.append(self.embed(inputs[-1], embedding))
+            parts.append(self.embed(inputs[-1], embedding) if codes is None else codes(inputs[-1]))
         for name in [name for name in self.arrays if name not in without]:
             inputs.append(self.keras_array(name))
             parts.append(keras.layers.Flatten()(inputs[-1]))
@@ -269,6 +283,20 @@ def _named(name: str | None, there: Mapping[str, Any], kind: str) -> str:
     return name
 
 
+def plateau(patience: int) -> list[Any]:
+    """Callbacks that halve the rate after a third of the patience, end the training after it, and keep the best epoch.
+
+    Args:
+        patience: epochs without a better validation loss.
+    """
+    import keras
+
+    return [
+        keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(patience // 3, 1)),
+        keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True),
+    ]
+
+
 class NetFamily(Family):
     """A family of Keras models: it builds, `training` fits.
 
@@ -300,6 +328,24 @@ class NetFamily(Family):
     def callbacks(self) -> list[Any]:
         """Keras callbacks of the user's own, fresh for each fit."""
         return []
+
+    def steering(self, seconds: float) -> list[Any]:
+        """Keras callbacks that move the learning rate, end the training and keep the best epoch's weights.
+
+        Args:
+            seconds: that the training may take.
+        """
+        del seconds
+        return plateau(self.patience)
+
+    def initialise(self, model: keras.Model, draw: Draw, seed: int) -> None:
+        """Set what begins with values that depend on rows; nothing, if not said otherwise.
+
+        Args:
+            model: as `build` made it.
+            draw: gives some training rows as the model takes them, and all training targets as the loss takes them.
+            seed: of what is drawn.
+        """
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
         """Nets are fitted by `tunekit.training.nets.fit_net`, which needs TensorFlow."""

@@ -56,4 +56,9 @@ class OneByOne:
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedEach:
         """See `Family.fit`."""
         models = [self._family.fit(hp, fold.of_target(column), report) for column in range(len(fold.targets))]
-        return FittedEach(models)
+        fitted = FittedEach(models)
+        if any(model.out_of_fold is not None for model in models):
+            rows = fold.valid.rows
+            each = [model.predict(rows) if model.out_of_fold is None else model.out_of_fold for model in models]
+            fitted.out_of_fold = np.concatenate(each, axis=1)
+        return fitted

@@ -27,6 +27,7 @@ class WideDeep(NetFamily):
     """
 
     name = "wide_deep"
+    chooses_target = True
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
         """For numbers, a wide part that follows those with a long tail as far out as they are, such as delays."""

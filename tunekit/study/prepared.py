@@ -14,6 +14,8 @@ import numpy.typing as npt
 from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
 from tunekit.data.lazy import LazyRows
+from tunekit.data.scales import suits_logarithm
+from tunekit.data.split import halves
 from tunekit.data.store import Store
 from tunekit.data.targets import places
 from tunekit.ensemble import Judged
@@ -90,12 +92,14 @@ class Prepared:
                 "scaled_by": list(self.schema.scaled_by),
                 "naive": dict(data.naive),
                 "anchor": -1 if data.anchor is None else data.anchor,
+                "logarithm": suits_logarithm(data, development),
             },
             rows=encoded.take(development),
             target=data.target[development],
             weight=None if data.weight is None else data.weight[development],
             time=None if data.time is None else data.time[development],
             pairs=[(position[train], position[valid]) for train, valid in self.folds.pairs],
+            halves=[halves(data, valid, seed=number) for number, (_, valid) in enumerate(self.folds.pairs)],
             unlabelled=Encoded.joined(tests, hard),
             words={column.name: column.levels for column in self.schema.texts},
         )

@@ -63,7 +63,7 @@ def fit_by_author(family: Keras, hp: HyperParameters, fitted: FittedNet, fold: F
     if not judge.stopped:
         judge.keep_best()
     fitted.best_epoch = judge.best_epoch or None
-    fitted.stopped = judge.stopped
+    fitted.stopped, fitted.out_of_fold = judge.stopped, judge.out_of_fold
 
 
 def early_stopping(family: Keras) -> keras.callbacks.Callback:
@@ -161,6 +161,7 @@ class AuthorsJudge(Judge):
         if self._best is not None:  # losses can't be compared if they are not the same
             now = model.get_weights()
             model.set_weights(self._best)
+            self.forget()
             self.best_loss, self.best_score = self.judge()
             model.set_weights(now)
 

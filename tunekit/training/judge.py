@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
+from tunekit.data.lazy import LazyRows, Places
 from tunekit.errors import TrialError
 from tunekit.families import Fold
-from tunekit.families.base import EpochReport
+from tunekit.families.base import EpochReport, Predictions
 from tunekit.training.fitted import FittedNet, check_predictions, target_of, wants_one_hot
 
 
@@ -30,6 +30,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         best_loss: the validation loss at that epoch.
         best_score: the metric at that epoch.
         stopped: whether the report said that more is not worth it.
+        out_of_fold: see `Fitted.out_of_fold`.
     """
 
     def __init__(self, fitted: FittedNet, fold: Fold, report: EpochReport) -> None:
@@ -39,18 +40,22 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self.best_loss = math.inf
         self.best_score = math.nan
         self.stopped = False
-        self._fitted = fitted
-        self._x = fitted.inputs(fold, "valid")
+        self.out_of_fold: Predictions | None = None
         self._fold = fold
+        # One part where there are no halves.
+        self._parts = fold.halves if _has_halves(fold) else (np.arange(len(fold.valid)),)
+        self._best_losses = [math.inf] * len(self._parts)
         self._report = report
         self._targets: dict[bool, Any] = {}
         self._weight = None if fold.valid.weight is None else fold.valid.weight.astype(np.float32)
+        self.turn_to(fitted)
         self._deadline = time.monotonic() + fold.seconds
 
     def turn_to(self, fitted: FittedNet) -> None:
         """Judge another net from here on, counting on: the next phase of the same training."""
         self._fitted = fitted
-        self._x = fitted.inputs(self._fold, "valid")
+        x = fitted.inputs(self._fold, "valid")
+        self._x = [_rows_of(x, part) for part in self._parts] if len(self._parts) > 1 else [x]
 
     @property
     def late(self) -> bool:
@@ -80,21 +85,51 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
             TrialError: a loss, the given one included, or a prediction is not finite.
         """
         fold = self._fold
-        outputs, loss = self._outputs()
+        outputs, losses = self._outputs()
+        loss = None if losses is None else float(np.average(losses, weights=[len(part) for part in self._parts]))
         _check_finite(train_loss, loss, self.epochs)
         predictions = check_predictions(self._fitted.finish(outputs, fold.valid.rows), fold)
         score = fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
         if loss is None:
             loss = score if fold.metric.direction == "minimize" else -score
+        self._choose(losses or [loss] * len(self._parts), predictions)
         return loss, score
 
-    def _outputs(self) -> tuple[npt.NDArray[Any], float | None]:
+    def forget(self) -> None:
+        """Choose the epochs for `out_of_fold` anew: from here on the loss is another one."""
+        self._best_losses = [math.inf] * len(self._parts)
+
+    def _choose(self, losses: list[float], predictions: Predictions) -> None:
+        """Each half is predicted by the epoch with the smallest loss on the other."""
+        if len(self._parts) == 1:
+            return
+        if self.out_of_fold is None:
+            self.out_of_fold = predictions.copy()
+        for this, other in ((0, 1), (1, 0)):
+            if losses[this] < self._best_losses[this]:
+                self._best_losses[this] = losses[this]
+                self.out_of_fold[self._parts[other]] = predictions[self._parts[other]]
+
+    def _outputs(self) -> tuple[Any, list[float] | None]:
+        """The outputs for all validation rows, and the loss on each part; None for a net without a loss."""
         traced = self._fitted.traced
         if getattr(traced.model, "loss", None) is None:
-            return traced.predict(self._x, len(self._fold.valid)), None
-        target = self._target()
-        outputs, loss = traced.validate(self._x, target, self._weight)
-        return outputs, loss
+            made = [traced.predict(x, len(part)) for x, part in zip(self._x, self._parts, strict=True)]
+            return self._in_order(made), None
+        target, losses, made = self._target(), [], []
+        for x, part in zip(self._x, self._parts, strict=True):
+            weight = None if self._weight is None else self._weight[part]
+            outputs, loss = traced.validate(x, _rows_of(target, part), weight)
+            made.append(outputs)
+            losses.append(loss)
+        return self._in_order(made), losses
+
+    def _in_order(self, made: list[Any]) -> Any:
+        """Outputs for the parts as those for all validation rows."""
+        if len(self._parts) == 1:
+            return made[0]
+        order = np.argsort(np.concatenate(self._parts))
+        return keras.tree.map_structure(lambda *some: np.concatenate(some)[order], *made)
 
     def _target(self) -> Any:
         one_hot = wants_one_hot(self._fitted.model)
@@ -105,6 +140,17 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
     def _rate(self) -> dict[str, float]:
         optimizer = getattr(self._fitted.model, "optimizer", None)
         return {} if optimizer is None else {"learning_rate": float(np.asarray(optimizer.learning_rate))}
+
+
+def _has_halves(fold: Fold) -> bool:
+    return fold.halves is not None and min(map(len, fold.halves)) > 0
+
+
+def _rows_of(arrays: Any, rows: Places) -> Any:
+    """Some rows of arrays in any structure; lazy ones stay lazy."""
+    return keras.tree.map_structure(
+        lambda array: array.take(rows) if isinstance(array, LazyRows) else array[rows], arrays
+    )
 
 
 def _check_finite(loss: float | None, val_loss: float | None, epoch: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,24 @@ from tunekit.errors import FactoryError
 from tunekit.families import Fold, Keras, NetData, NetFamily, Pretrained
 from tunekit.families.base import EpochReport
 from tunekit.space import HyperParameters, Value
-from tunekit.training.fitted import BinaryPairNet, FittedNet, SeveralNet, alone_shape, layout_of, net_inputs
+from tunekit.training.fitted import (
+    BinaryPairNet,
+    FittedNet,
+    SeveralNet,
+    alone_shape,
+    layout_of,
+    net_inputs,
+    target_of,
+)
 from tunekit.training.loop import seed_all
 from tunekit.training.traced import TracedModel
 
 if TYPE_CHECKING:
     import keras
+
+
+MOST_DRAWN = 10_000
+"""Training rows that values to begin with are made of."""
 
 
 class NetFitter:
@@ -56,6 +69,7 @@ class NetFitter:
                 f"{', '.join(data.texts)}; expected inputs as data.keras_inputs() or data.keras_text() makes them"
             )
         columns = check_outputs(family, fresh, data)
+        family.initialise(fresh, partial(_drawn, untrained(TracedModel(fresh), fold, layout, columns), fold), fold.seed)
         if isinstance(family, Pretrained):
             return self._fit_on_base(family, hp, fold, report, fresh, columns)
         # An author's fit may know the fresh model, its layers or its optimizer by other names.
@@ -77,10 +91,10 @@ class NetFitter:
 
         family = self._family
         judge = Judge(fitted, fold, report)
-        told: dict[str, Any] = {"epochs": family.epochs, "patience": family.patience, "callbacks": family.callbacks()}
-        train(fitted, fold, judge, batch_size, **told)
+        steering = family.steering(fold.seconds)
+        train(fitted, fold, judge, batch_size, epochs=family.epochs, steering=steering, callbacks=family.callbacks())
         fitted.best_epoch = judge.best_epoch
-        fitted.stopped = judge.stopped
+        fitted.stopped, fitted.out_of_fold = judge.stopped, judge.out_of_fold
 
     def _fit_on_base(
         self,
@@ -191,6 +205,14 @@ def _output_shape(model: keras.Model, data: NetData) -> Any:
 
 def _is_dict(model: keras.Model) -> bool:
     return isinstance(getattr(model, "output", None), dict)
+
+
+def _drawn(fitted: FittedNet, fold: Fold) -> tuple[Any, Any]:
+    """Some training rows as a net takes them, in an order by seed; and all targets as its loss takes them."""
+    rows = np.random.default_rng(fold.seed).permutation(len(fold.train))[:MOST_DRAWN]
+    x = fitted.inputs(fold, "train")
+    drawn = {name: array[rows] for name, array in x.items()} if isinstance(x, dict) else x[rows]
+    return drawn, target_of(fitted, fold, fold.train)
 
 
 def _first(x: Any, rows: int) -> Any:

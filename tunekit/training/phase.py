@@ -1,11 +1,10 @@
-"""One phase of a net's training: a judge, early stopping, learning-rate reduction. It imports Keras: import it late."""
+"""One phase of a net's training: its rows in an order by seed, its judge and its callbacks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from tunekit.families import Fold
@@ -21,7 +20,7 @@ def train(
     batch_size: int,
     *,
     epochs: int,
-    patience: int,
+    steering: Sequence[Any],
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Train a net until it no longer gets better; it ends with the weights of this phase's best epoch.
@@ -32,7 +31,7 @@ def train(
         judge: of that net.
         batch_size: rows per step.
         epochs: at most this many.
-        patience: epochs without a better validation loss before it ends; the rate is halved after a third of it.
+        steering: callbacks that move the rate, end the training and keep the best epoch's weights.
         callbacks: of the user's own.
     """
     random = np.random.default_rng(fold.seed)
@@ -42,12 +41,7 @@ def train(
         target_of(fitted, fold, fold.train),
         batch_size=batch_size,
         epochs=epochs,
-        callbacks=[
-            judge,
-            keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=max(patience // 3, 1)),
-            keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True),
-            *callbacks,
-        ],
+        callbacks=[judge, *steering, *callbacks],
         sample_weight=fold.train.weight,
         order=lambda epoch: random.permutation(len(fold.train)),
     )

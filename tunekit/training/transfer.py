@@ -17,6 +17,7 @@ from tunekit.data.store import Store
 from tunekit.errors import FactoryError
 from tunekit.families import Fold, NetData, Pretrained
 from tunekit.families.base import EpochReport
+from tunekit.families.nets import plateau
 from tunekit.space import HyperParameters
 from tunekit.training.fitted import FittedNet
 from tunekit.training.frozen import Frozen
@@ -87,21 +88,22 @@ class Phases:
         fitted = untrained(self._head, fold, layout, columns)
         fitted.front = base
         judge = Judge(fitted, fold, report)
-        told: dict[str, Any] = {"epochs": family.epochs, "patience": family.patience}
+        told: dict[str, Any] = {"epochs": family.epochs, "steering": plateau(family.patience)}
         train(fitted, fold, judge, batch_size, **told, callbacks=family.callbacks())
         head.set_weights(self._head.model.get_weights())  # the net's own, where another fold's was trained
         if not (judge.stopped or judge.late) and family.unfreeze(hp, data, whole):
             self._whole = _taken_over(self._whole, whole)
             joint = untrained(self._whole, fold, layout, columns)
             fitted = self._fine_tuned(fitted, joint, fold, judge, batch_size)
-        fitted.best_epoch, fitted.stopped = judge.best_epoch, judge.stopped
+        fitted.best_epoch, fitted.stopped, fitted.out_of_fold = judge.best_epoch, judge.stopped, judge.out_of_fold
         return fitted
 
     def _fine_tuned(self, fitted: FittedNet, joint: FittedNet, fold: Fold, judge: Judge, batch_size: int) -> FittedNet:
         """The better net of both phases, by its best epoch."""
         family, epochs, before = self._family, judge.epochs, joint.model.get_weights()
         judge.turn_to(joint)
-        told: dict[str, Any] = {"epochs": family.fine_tuning_epochs, "patience": max(2, family.patience // 2)}
+        steering = plateau(max(2, family.patience // 2))
+        told: dict[str, Any] = {"epochs": family.fine_tuning_epochs, "steering": steering}
         train(joint, fold, judge, batch_size, **told, callbacks=family.callbacks())
         if judge.best_epoch > epochs:
             return joint

@@ -192,6 +192,8 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
         naive=facts["naive"],
         anchor=facts["anchor"],
         store=store.folder,
+        halves=store.halves(number),
+        logarithm=facts["logarithm"],
     )
 
 
@@ -223,7 +225,7 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
         seconds = max(0.0, deadline - time.monotonic()) / (folds - number)
         fold = load_fold(store, number, task.metric, derive_seed(task.seed, number), task.threads, seconds)
         hp = _asking(line) if number == 0 else HyperParameters(partial(_again, values))
-        fitted = _fit(line, fitter, hp, fold)
+        fitted = _fit(line, fitter, hp, task.family.learnt(hp, fold))
         values = hp.values
         if fitted.stopped:
             raise _Stopped
@@ -268,7 +270,8 @@ def _fit(line: _Line, fitter: Family | NetFitter | OneByOne, hp: HyperParameters
 
 
 def _judge_and_save(fitted: Fitted, fold: Fold, trial_folder: Path, store: Store) -> float:
-    predictions = check_predictions(fitted.predict(fold.valid.rows), fold)
+    honest = fitted.out_of_fold
+    predictions = check_predictions(fitted.predict(fold.valid.rows) if honest is None else honest, fold)
     unlabelled = check_predictions(fitted.predict(store.unlabelled), fold)
     folder = trial_folder / f"fold{fold.number}"
     folder.mkdir(parents=True, exist_ok=True)
