@@ -153,6 +153,13 @@ class Fold:
         )
 
     @property
+    def deciding(self) -> tuple[Places, ...]:
+        """Positions of the validation rows in the parts that decide how long to train: two halves, or all in one."""
+        if self.halves is None or not min(map(len, self.halves)):
+            return (np.arange(len(self.valid)),)
+        return self.halves
+
+    @property
     def streamed(self) -> bool:
         """Whether its arrays are larger than memory should hold, and are read as they are needed."""
         return self.train.rows.lazy

@@ -53,7 +53,7 @@ class XGBoost(Family):
         hp.settle()
         fold = fold.in_memory
         types = self._types(fold, layout)
-        parts = self._judging(fold, layout)
+        parts = self._deciding(fold, layout)
         rounds = _rounds([matrix for _, matrix in parts], squared=fold.task == "regression", seconds=fold.seconds)
         booster = xgboost.train(
             {**parameters, "seed": fold.seed, "nthread": fold.threads, "verbosity": 0},
@@ -108,20 +108,19 @@ class XGBoost(Family):
         cells += sum(len(terms.chosen(Bag.parse(bag))) for terms in fold.preparation.texts) if bag else 0
         return ["q"] * rows.numbers.shape[1] + ["c"] * len(fold.cardinalities) + ["q"] * cells
 
-    def _judging(self, fold: Fold, layout: str) -> list[tuple[Places, Any]]:
-        """The validation rows: in two halves, or in one part where there are none."""
-        halves = fold.halves if fold.halves is not None and min(map(len, fold.halves)) > 0 else None
-        if halves is None:
-            return [(np.arange(len(fold.valid)), self._matrix(fold, "valid", layout))]
-        return [(rows, self._matrix(fold, "valid", layout, half)) for half, rows in enumerate(halves)]
+    def _deciding(self, fold: Fold, layout: str) -> list[tuple[Places, Any]]:
+        """The validation rows in the parts that decide on the rounds."""
+        if len(fold.deciding) == 1:
+            return [(fold.deciding[0], self._matrix(fold, "valid", layout))]
+        return [(rows, self._matrix(fold, "valid", layout, half)) for half, rows in enumerate(fold.deciding)]
 
     def _matrix(self, fold: Fold, part: str, layout: str, half: int | None = None) -> Any:
         """The rows, or a half of them, as XGBoost takes them; once binned, they stay so for the trials to come."""
         import xgboost
 
         rows: Part = getattr(fold, part)
-        if half is not None and fold.halves is not None:
-            rows = rows.take(fold.halves[half])
+        if half is not None:
+            rows = rows.take(fold.deciding[half])
         return fold.once(
             f"{part} {half} as xgboost's {layout}",
             lambda: xgboost.DMatrix(

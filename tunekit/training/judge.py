@@ -42,8 +42,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self.stopped = False
         self.out_of_fold: Predictions | None = None
         self._fold = fold
-        # One part where there are no halves.
-        self._parts = fold.halves if _has_halves(fold) else (np.arange(len(fold.valid)),)
+        self._parts = fold.deciding
         self._best_losses = [math.inf] * len(self._parts)
         self._report = report
         self._targets: dict[bool, Any] = {}
@@ -86,7 +85,9 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         """
         fold = self._fold
         outputs, losses = self._outputs()
-        loss = None if losses is None else float(np.average(losses, weights=[len(part) for part in self._parts]))
+        loss = (
+            None if losses is None else float(np.average(np.array(losses), weights=[len(part) for part in self._parts]))
+        )
         _check_finite(train_loss, loss, self.epochs)
         predictions = check_predictions(self._fitted.finish(outputs, fold.valid.rows), fold)
         score = fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
@@ -140,10 +141,6 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
     def _rate(self) -> dict[str, float]:
         optimizer = getattr(self._fitted.model, "optimizer", None)
         return {} if optimizer is None else {"learning_rate": float(np.asarray(optimizer.learning_rate))}
-
-
-def _has_halves(fold: Fold) -> bool:
-    return fold.halves is not None and min(map(len, fold.halves)) > 0
 
 
 def _rows_of(arrays: Any, rows: Places) -> Any:
