@@ -70,6 +70,7 @@ def read_chunks(
             "sep": separator,
             "na_values": {name: sorted(GAPS.difference(known.get(name, ()))) for name in names},
             "keep_default_na": False,
+            "skip_blank_lines": len(names) > 1,  # of one column, an empty line is a row with nothing in it
             "low_memory": False,  # a column's type is judged by all of it
         }
         if rows is None:
