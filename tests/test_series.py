@@ -14,7 +14,7 @@ from waves import hours, noisy, ready_fold, series  # type: ignore[import-not-fo
 import tunekit as tk
 from tunekit.data import Column, Dataset, Preparation, Schema
 from tunekit.data.lazy import LazyRows
-from tunekit.data.scales import ArrayScale
+from tunekit.data.scales import ArrayScale, Scaling
 from tunekit.data.schema import CALENDAR, CYCLES, date_parts
 from tunekit.errors import DataError
 from tunekit.families import Fold
@@ -293,7 +293,7 @@ def test_rows_that_memory_does_not_hold_are_scaled_as_others_are() -> None:
     cells = rows.arrays[0]
     lazy = replace(rows, arrays=(LazyRows(cells.__getitem__, cells.shape, cells.dtype),))
     learnt = fold.preparation
-    again = Preparation.fit(lazy, fold.cardinalities, target, ("window",), (), fold.scaled_by, fold.anchor)
+    again = Preparation.fit(lazy, fold.cardinalities, target, ("window",), (), Scaling(fold.scaled_by, fold.anchor))
     for one, other in zip(learnt.to_arrays().values(), again.to_arrays().values(), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(again.standardised(target, lazy), learnt.standardised(target, rows))
