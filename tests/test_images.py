@@ -1,5 +1,6 @@
 """Rows of arrays: from memory or a folder of files, through preparation, families, a search, and a bundle."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,20 @@ def pictures(rows: int = 240, classes: int = 3, seed: int = 0) -> tuple[Any, Any
 def test_cells_that_do_not_fit_are_named(value: Any, told: str) -> None:
     with pytest.raises(DataError, match=f"column 'image', {told}" if told.startswith("row") else told):
         array_column(value, (8, 8, 1), "float32", "image")
+
+
+def test_arrays_may_be_lists_in_a_text_or_nested_as_parquet_has_them() -> None:
+    """What a CSV file and a Parquet file can hold of windows, sequences and pictures."""
+    cells = np.arange(24.0).reshape(2, 4, 3)
+    texts = [json.dumps(cell.tolist()) for cell in cells]
+    nested = np.empty((2, 4), dtype=object)
+    for place in np.ndindex(2, 4):
+        nested[place] = cells[place]
+    for values in (texts, np.array(texts), pd.Series(texts), list(nested)):
+        np.testing.assert_array_equal(array_column(values, (4, 3), "float32", "window"), cells)
+    for wrong, told in ((["[[1, 2"], r"row 0: received the text '\[\[1, 2', expected lists"), (["[[1], 2]"], "row 0")):
+        with pytest.raises(DataError, match=f"column 'window', {told}"):
+            array_column(wrong, (4, 3), "float32", "window")
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 256.0])

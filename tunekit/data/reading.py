@@ -79,6 +79,20 @@ def read_chunks(
             yield from pd.read_csv(path, chunksize=rows, **options)
 
 
+def column_names(path: str | Path) -> list[str]:
+    """The names of a CSV or Parquet file's columns, of which no row is read; none of what `read_chunks` refuses."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    if path.suffix.lower() in PARQUET:
+        from pyarrow import parquet
+
+        with understandable_parquet(path):
+            return list(parquet.read_schema(path).names)
+    with _understandable(path):
+        return _header(path, _separator(path))
+
+
 def _read_parquet(path: Path) -> pd.DataFrame:
     with understandable_parquet(path):
         return pd.read_parquet(path)
