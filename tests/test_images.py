@@ -403,6 +403,21 @@ def test_columns_beside_pictures_keep_their_own_names() -> None:
             tk.Images(x, y, table=wrong).load()
 
 
+def test_columns_beside_arrays_and_texts_are_what_is_said_of_them() -> None:
+    """Texts that return are no categories then, nor are numbers that number the rows left out."""
+    x, frame, y = both(60)
+    beside = frame.assign(said=["it is a two", "it is a six"] * 30, place=np.arange(60))
+    kinds = {"said": "text", "place": "number"}
+    for data in (tk.Images(x, y, table=beside, kinds=kinds), tk.Text(["a"] * 60, y, table=beside, kinds=kinds)):
+        found = {column.name: column.kind for column in data.load().schema.columns}
+        assert (found["said"], found["place"]) == ("text", "number")
+    assert {column.name: column.kind for column in tk.Images(x, y, table=beside).load().schema.columns}[
+        "said"
+    ] == "category"
+    with pytest.raises(DataError, match=r"kinds=\{'said': 'text'\} came without a table"):
+        tk.Images(x, y, kinds={"said": "text"})
+
+
 @pytest.mark.slow
 def test_a_net_with_a_branch_for_each_input(tmp_path: Path) -> None:
     x, frame, y = both()
