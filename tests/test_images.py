@@ -1,5 +1,6 @@
 """Rows of arrays: from memory or a folder of files, through preparation, families, a search, and a bundle."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,20 @@ def pictures(rows: int = 240, classes: int = 3, seed: int = 0) -> tuple[Any, Any
 def test_cells_that_do_not_fit_are_named(value: Any, told: str) -> None:
     with pytest.raises(DataError, match=f"column 'image', {told}" if told.startswith("row") else told):
         array_column(value, (8, 8, 1), "float32", "image")
+
+
+def test_arrays_may_be_lists_in_a_text_or_nested_as_parquet_has_them() -> None:
+    """What a CSV file and a Parquet file can hold of windows, sequences and pictures."""
+    cells = np.arange(24.0).reshape(2, 4, 3)
+    texts = [json.dumps(cell.tolist()) for cell in cells]
+    nested = np.empty((2, 4), dtype=object)
+    for place in np.ndindex(2, 4):
+        nested[place] = cells[place]
+    for values in (texts, np.array(texts), pd.Series(texts), list(nested)):
+        np.testing.assert_array_equal(array_column(values, (4, 3), "float32", "window"), cells)
+    for wrong, told in ((["[[1, 2"], r"row 0: received the text '\[\[1, 2', expected lists"), (["[[1], 2]"], "row 0")):
+        with pytest.raises(DataError, match=f"column 'window', {told}"):
+            array_column(wrong, (4, 3), "float32", "window")
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 256.0])
@@ -386,6 +401,21 @@ def test_columns_beside_pictures_keep_their_own_names() -> None:
     for wrong in (frame[:20], frame.rename(columns={"kind": "image"})):
         with pytest.raises(DataError, match=r"the table has .*; expected 30 rows, and names of its own"):
             tk.Images(x, y, table=wrong).load()
+
+
+def test_columns_beside_arrays_and_texts_are_what_is_said_of_them() -> None:
+    """Texts that return are no categories then, nor are numbers that number the rows left out."""
+    x, frame, y = both(60)
+    beside = frame.assign(said=["it is a two", "it is a six"] * 30, place=np.arange(60))
+    kinds = {"said": "text", "place": "number"}
+    for data in (tk.Images(x, y, table=beside, kinds=kinds), tk.Text(["a"] * 60, y, table=beside, kinds=kinds)):
+        found = {column.name: column.kind for column in data.load().schema.columns}
+        assert (found["said"], found["place"]) == ("text", "number")
+    assert {column.name: column.kind for column in tk.Images(x, y, table=beside).load().schema.columns}[
+        "said"
+    ] == "category"
+    with pytest.raises(DataError, match=r"kinds=\{'said': 'text'\} came without a table"):
+        tk.Images(x, y, kinds={"said": "text"})
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ from searches import Listener, tunekit  # type: ignore[import-not-found]
 from waves import hours, noisy, ready_fold, series  # type: ignore[import-not-found]
 
 import tunekit as tk
+from tunekit.cli.predict import predict_file
 from tunekit.data import Column, Dataset, Preparation, Schema
 from tunekit.data.lazy import LazyRows
-from tunekit.data.scales import ArrayScale
+from tunekit.data.scales import ArrayScale, Scaling
 from tunekit.data.schema import CALENDAR, CYCLES, date_parts
 from tunekit.errors import DataError
 from tunekit.families import Fold
@@ -293,7 +294,7 @@ def test_rows_that_memory_does_not_hold_are_scaled_as_others_are() -> None:
     cells = rows.arrays[0]
     lazy = replace(rows, arrays=(LazyRows(cells.__getitem__, cells.shape, cells.dtype),))
     learnt = fold.preparation
-    again = Preparation.fit(lazy, fold.cardinalities, target, ("window",), (), fold.scaled_by, fold.anchor)
+    again = Preparation.fit(lazy, fold.cardinalities, target, ("window",), (), Scaling(fold.scaled_by, fold.anchor))
     for one, other in zip(learnt.to_arrays().values(), again.to_arrays().values(), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(again.standardised(target, lazy), learnt.standardised(target, rows))
@@ -466,10 +467,34 @@ def test_a_search_on_series_of_different_size(tmp_path: Any) -> None:
         if not (tmp_path / trial["family"]).exists():
             alone = tk.Bundle.load(result.export(tmp_path / trial["family"], trial=trial["number"]))
             assert np.isfinite(alone.predict(given)).all()
-    told = {"channels": ["count", "other"], "rows": 24, "period": "1 hour", "step": 1, "delay": 6}
+    told = {"channels": ["count", "other"], "rows": 24, "period": "1 hour", "step": 1, "delay": 6, "fill": 12}
+    told |= {"time": "when", "series": "place"}
+    told["grid"] = {"period": 3600.0, "dated": True, "cycles": ["day", "week"]}
     assert bundle.manifest["facts"]["window"] == told
+    check_files_of_windows_and_of_history(tmp_path, made.data, frame)
     baseline = tk.Bundle.load(tmp_path / "baseline").predict(given)
     np.testing.assert_array_equal(baseline, given["window"][:, 24 - 1 - 18, 0].astype(np.float64))
+
+
+def check_files_of_windows_and_of_history(folder: Path, data: Any, frame: pd.DataFrame) -> None:
+    """`tunekit predict` takes windows, and the raw rows of which they are cut."""
+    history = frame[frame["when"] <= frame["when"].max() - pd.Timedelta(hours=6)]
+    latest = data.latest(history)
+    expected = tk.Bundle.load(folder / "model").predict(latest)
+    windows = pd.DataFrame({**latest, "window": [window.tolist() for window in latest["window"]]})
+    windows.to_parquet(folder / "windows.parquet")
+    windows.to_csv(folder / "windows.csv", index=False)
+    history.to_parquet(folder / "history.parquet")
+    history.sample(frac=1, random_state=0).to_csv(folder / "history.csv", index=False)
+    for name in ("windows.parquet", "windows.csv", "history.parquet", "history.csv"):
+        assert predict_file(folder / "model", folder / name, folder / "out.csv") == 2, name
+        found = pd.read_csv(folder / "out.csv", parse_dates=["when"] if "history" in name else [])
+        np.testing.assert_allclose(found["prediction"], expected, rtol=1e-6)
+    assert found["place"].tolist() == ["large", "small"]
+    assert (found["when"] == frame["when"].max()).all()
+    history.tail(20).to_csv(folder / "short.csv", index=False)
+    with pytest.raises(DataError, match="has no window that ends with its last row"):
+        predict_file(folder / "model", folder / "short.csv", folder / "out.csv")
 
 
 def test_the_latest_window_of_a_history_is_what_the_bundle_takes() -> None:

@@ -237,6 +237,15 @@ def test_files_are_read(write, tmp_path: Path) -> None:
         assert data.columns["kind"].tolist() == ["a", "", "ü"]
 
 
+def test_an_empty_line_of_a_single_column_is_a_row(tmp_path: Path) -> None:
+    """Such as an empty text: predictions are in the order of rows, one for each."""
+    path = tmp_path / "texts.csv"
+    path.write_text("text\ngood tea\n\nstale\n")
+    assert read_frame(path)["text"].isna().tolist() == [False, True, False]
+    path.write_text("text,x\ngood tea,1\n\nstale,2\n")
+    assert len(read_frame(path)) == 2
+
+
 def test_gaps_of_csv_files_are_pandas_own(tmp_path: Path) -> None:
     lines = [f'"{gap}",{row + 0.5}' for row, gap in enumerate(sorted(GAPS))]
     path = tmp_path / "gaps.csv"
@@ -359,7 +368,7 @@ def test_infinite_numbers_in_files_are_refused(tmp_path: Path) -> None:
 
 def test_time_that_has_gaps_or_no_order_is_refused() -> None:
     message = refused({"t": ["2024-01-01", None, "2024-01-03", "2024-01-04"], "y": Y}, time="t")
-    assert message == "time column 't' is missing in 1 row(s); fill or drop them"
+    assert message == "time column 't' is missing in 1 row(s), the first of them row 1; fill or drop them"
     message = refused({"t": ["may", "june", "july", "june"], "x": [1, 2, 3, 4], "y": Y}, time="t")
     assert "holds category; expected dates or numbers" in message
 
@@ -370,10 +379,16 @@ def test_ids_that_are_not_unique_are_refused() -> None:
     assert "group=" in message
 
 
-@pytest.mark.parametrize("weights", [[1, -1, 1, 1], [1, None, 1, 1], [0, 0, 0, 0]])
-def test_weights_that_can_not_weigh_are_refused(weights) -> None:
-    message = refused({"w": weights, "x": [1, 2, 3, 4], "y": Y}, weight="w")
-    assert message == "weight column 'w' must hold non-negative numbers, none missing, not all zero"
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ([1, 1, -1, 1], "holds -1 in row 2; expected a number of 0 or more in every row"),
+        ([1, None, 1, 1], "holds nan in row 1; expected a number of 0 or more in every row"),
+        ([0, 0, 0, 0], "is 0 in every row; expected some rows that weigh more"),
+    ],
+)
+def test_weights_that_can_not_weigh_are_refused(weights, told) -> None:
+    assert refused({"w": weights, "x": [1, 2, 3, 4], "y": Y}, weight="w") == f"weight column 'w' {told}"
 
 
 def test_nothing_to_learn_from_is_refused() -> None:

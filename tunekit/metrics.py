@@ -202,7 +202,10 @@ def _loss(score: float, metric: Metric) -> float:
 
 
 def mean_metric(
-    parts: Sequence[TargetMetric], target: npt.NDArray[np.float64], constant: npt.NDArray[np.float64]
+    parts: Sequence[TargetMetric],
+    target: npt.NDArray[np.float64],
+    constant: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64] | None = None,
 ) -> Metric:
     """The metric of several targets.
 
@@ -213,6 +216,7 @@ def mean_metric(
         parts: the targets, without a unit.
         target: (n, targets) of all rows that aren't test rows.
         constant: (outputs,), what predicts these best without any column.
+        weight: (n,) of these rows, or None.
     """
     names = {part.metric.name for part in parts}
     function: Callable[..., Any] = _not_called
@@ -221,7 +225,7 @@ def mean_metric(
     told = []
     for part in parts:
         guess = np.tile(constant[part.outputs], (len(target), 1))
-        lost = _loss(part.metric.score(target[:, part.column], guess), part.metric)
+        lost = _loss(part.metric.score(target[:, part.column], guess, weight), part.metric)
         told.append(replace(part, unit=lost if lost > 0 else 1.0))
     return MeanMetric("relative_loss", function, "minimize", parts=tuple(told))
 

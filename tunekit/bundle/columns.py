@@ -23,6 +23,7 @@ array      uint8 or float32    not allowed: every cell is an array of the
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,7 +108,8 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
     """Convert a raw column of arrays.
 
     Args:
-        values: an array (n, *shape), or a sequence of n arrays, nested lists, or paths of pictures' files.
+        values: an array (n, *shape), or a sequence of n arrays, nested lists, such lists as a text ("[[1, 2], [3, 4]]",
+            as a CSV file has them), or paths of pictures' files.
         shape: of a cell. One channel may be left out: (28, 28) stands for (28, 28, 1).
         dtype: one of `ARRAY_TYPES`.
         name: the column's name, for messages.
@@ -124,7 +126,9 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
         return _cells(values, shape, dtype, name, 0)
     made = np.empty((len(values), *shape), dtype=dtype)
     for row, value in enumerate(values):
-        if isinstance(value, (str, os.PathLike)):
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            made[row] = _cells(_array(_listed(value, name, row), name, row)[None], shape, dtype, name, row)[0]
+        elif isinstance(value, (str, os.PathLike)):
             made[row] = picture_cell(value, shape, dtype, name, row)
         else:
             made[row] = _cells(_array(value, name, row)[None], shape, dtype, name, row)[0]
@@ -133,7 +137,7 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
 
 def _array(value: Any, name: str, row: int) -> npt.NDArray[Any]:
     try:
-        array = np.asarray(value)
+        array = np.asarray(_nested(value))
         if array.dtype == object:
             raise ValueError
     except ValueError:
@@ -141,6 +145,23 @@ def _array(value: Any, name: str, row: int) -> npt.NDArray[Any]:
             f"column {name!r}, row {row}: received {_short(value)}, expected an array of numbers, its rows equally long"
         ) from None
     return array
+
+
+def _nested(value: Any) -> Any:
+    """Arrays of arrays, as a Parquet file has them, as lists of arrays."""
+    nested = isinstance(value, np.ndarray) and value.dtype == object
+    return [_nested(one) for one in value] if nested else value
+
+
+def _listed(text: str, name: str, row: int) -> Any:
+    """The lists that a text spells as JSON does."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DataError(
+            f"column {name!r}, row {row}: received the text {_short(text)}, expected lists of numbers such as "
+            f"[[1, 2], [3, 4]] ({error})"
+        ) from None
 
 
 def _cells(cells: npt.NDArray[Any], shape: tuple[int, ...], dtype: str, name: str, first: int) -> npt.NDArray[Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from tunekit.bundle import Bundle
-from tunekit.data import read_chunks
+from tunekit.data import Series, column_names, read_chunks
+from tunekit.data.series import WINDOW
 from tunekit.errors import DataError
 
 CHUNK = 50_000
@@ -25,13 +26,15 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
     Args:
         bundle: a folder that `tunekit export` wrote.
         rows: a CSV file is read in chunks, a Parquet file at once. An image is the path of its file, relative to the
-            working directory.
+            working directory; an array, such as a window, is lists of numbers: "[[1, 2], [3, 4]]". Instead of windows
+            the history of series may be given, as a study of series has it: each is forecast from its last row on.
         output: a CSV file, or Parquet by its suffix.
     """
     model = Bundle.load(bundle)
     # A category that is spelled like a gap ("None") stays a category where the models know it as one.
     not_gaps = model.manifest["facts"].get("texts_like_gaps", {})
-    frames = _predicted(model, read_chunks(rows, _chunk(model), not_gaps))
+    frames = _forecast(model, read_chunks(rows, None, not_gaps)) if _is_history(model, rows) else None
+    frames = frames or _predicted(model, read_chunks(rows, _chunk(model), not_gaps))
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix.lower() in (".parquet", ".pq"):
         whole = pd.concat(list(frames), ignore_index=True)
@@ -42,6 +45,22 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
         frame.to_csv(output, index=False, mode="a" if count else "w", header=not count)
         count += len(frame)
     return count
+
+
+def _is_history(model: Bundle, rows: Path) -> bool:
+    """Whether a file has the moments and channels of series, of which windows are still to be cut."""
+    told = model.manifest["facts"].get("window") or {}
+    if "grid" not in told:
+        return False
+    names = set(column_names(rows))
+    return WINDOW not in names and {told["time"], *told["channels"]} <= names
+
+
+def _forecast(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """For each series of a history its name, the moment that is forecast where that is read, and the forecast."""
+    latest = Series.recalled(model.manifest["facts"]["window"]).latest(pd.concat(list(frames), ignore_index=True))
+    names = pd.DataFrame({name: values for name, values in latest.items() if name != WINDOW})
+    yield pd.concat([names, pd.DataFrame({"prediction": model.predict(latest)})], axis=1)
 
 
 def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -4,7 +4,7 @@ from tunekit.data.batches import Batches
 from tunekit.data.dataset import Dataset
 from tunekit.data.images import Arrays, Images
 from tunekit.data.preparation import Preparation
-from tunekit.data.reading import GAPS, read_chunks, read_frame
+from tunekit.data.reading import GAPS, column_names, read_chunks, read_frame
 from tunekit.data.schema import Column, Encoded, Schema
 from tunekit.data.series import Series
 from tunekit.data.split import (
@@ -42,6 +42,7 @@ __all__ = [
     "Text",
     "TimeHoldout",
     "TimeSplit",
+    "column_names",
     "default_split",
     "infer_kind",
     "read_chunks",

@@ -90,9 +90,10 @@ class Dataset:
 
     def constant(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """What predicts the targets of these rows best without any column: (outputs,)."""
+        weight = None if self.weight is None else self.weight[rows]
         if not self.targets:
-            return Target("", self.task, self.classes).constant(self.target[rows])
-        columns = [target.constant(self.target[rows, place]) for place, target, _ in places(self.targets)]
+            return Target("", self.task, self.classes).constant(self.target[rows], weight)
+        columns = [target.constant(self.target[rows, place], weight) for place, target, _ in places(self.targets)]
         return np.concatenate(columns)
 
     @cached_property
@@ -123,7 +124,7 @@ class Dataset:
         if self.class_weight != BALANCED:
             return None if self.class_weight is None else [float(one) for one in self.class_weight]
         counts = np.bincount(self.target[rows].astype(int), minlength=len(self.classes))
-        return [float(len(rows) / (len(counts) * count)) for count in counts]
+        return [float(len(rows) / (len(counts) * max(count, 1))) for count in counts]
 
     def raw_rows(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """The typed columns of the given row positions."""

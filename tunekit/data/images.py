@@ -45,6 +45,7 @@ class Arrays:
         ordered: whether they have an order; see `Table`.
         class_weight: what rows of each class weigh in training; see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
+        kinds: of the table's columns, where they aren't what they look like, such as {"said": "text"}; see `Table`.
 
     Raises:
         DataError: on `load`, where the rows can't be used; it names the row.
@@ -69,8 +70,12 @@ class Arrays:
         ordered: bool = False,
         class_weight: Mapping[Any, float] | str | None = None,
         kind: str | None = None,
+        kinds: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = checked_kind(kind)
+        if kinds and table is None:
+            raise DataError(f"kinds={dict(kinds)!r} came without a table; expected table=, whose columns they are of")
+        self.kinds = dict(kinds or {})
         self.x = x
         self.y = y
         self.table = table
@@ -124,7 +129,7 @@ class Arrays:
         if taken or len(table) != len(values):
             told = f"{len(table)} rows" if not taken else f"columns named {', '.join(sorted(taken))}, as an input is"
             raise DataError(f"the table has {told}; expected {len(values)} rows, and names of its own for its columns")
-        return Table(table.assign(**{name: list(values)}), target=name).load()
+        return Table(table.assign(**{name: list(values)}), target=name, kinds=self.kinds).load()
 
     def rows(self) -> tuple[Any, Any]:
         """(x, y) as they were given."""

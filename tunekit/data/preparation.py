@@ -31,7 +31,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from tunekit.data.lazy import LazyRows, side_by_side
-from tunekit.data.scales import RARE, ArrayScale, anchors, mean_and_spread, target_scales
+from tunekit.data.scales import ALIKE, RARE, ArrayScale, Scaling, anchors, mean_and_spread, target_scales
 from tunekit.data.schema import MISSING, Encoded
 from tunekit.data.terms import Bag, Terms, TextColumn
 
@@ -111,8 +111,7 @@ class Preparation:
         target: npt.NDArray[np.float64] | None = None,
         array_names: tuple[str, ...] = (),
         text_columns: tuple[TextColumn, ...] = (),
-        scaled_by: tuple[int, ...] = (),
-        anchor: int = -1,
+        scaling: Scaling = ALIKE,
     ) -> Preparation:
         """Learn from training rows.
 
@@ -122,16 +121,15 @@ class Preparation:
             target: float (n,) for regression, where nets train on the standardised target; None otherwise.
             array_names: of the array columns.
             text_columns: the text columns.
-            scaled_by: per array column, the position of the category column by whose levels it and the target are
-                scaled; -1 or left out to scale all rows alike.
-            anchor: see the field.
+            scaling: of arrays and the target, where not by all rows alike.
         """
-        named = list(zip(array_names, rows.arrays, scaled_by or [-1] * len(array_names), strict=True))
+        anchor, weight = scaling.anchor, scaling.weight
+        named = list(zip(array_names, rows.arrays, scaling.by or [-1] * len(array_names), strict=True))
         target_by = max((by for _, _, by in named), default=-1) if target is not None else -1
         center, factor = _scales(rows.numbers)
         if target is not None and anchor >= 0:
             target = target - anchors(rows, anchor)
-        mean, spread = (0.0, 1.0) if target is None else mean_and_spread(target)
+        mean, spread = (0.0, 1.0) if target is None else mean_and_spread(target, weight)
         counts = [np.bincount(rows.codes[:, column], minlength=size) for column, size in enumerate(cardinalities)]
         return cls(
             center=center,
@@ -143,7 +141,7 @@ class Preparation:
             target_center=mean,
             target_scale=spread,
             target_by=target_by,
-            targets=target_scales(target, rows.codes, cardinalities, target_by),
+            targets=target_scales(target, rows.codes, cardinalities, target_by, weight),
             anchor=-1 if target is None else anchor,
             arrays=tuple(
                 ArrayScale.fit(name, cells)
@@ -154,13 +152,17 @@ class Preparation:
             texts=tuple(Terms.fit(column, cells) for column, cells in zip(text_columns, rows.texts, strict=True)),
         )
 
-    def logarithmic(self, target: npt.NDArray[np.float64]) -> Preparation:
+    def logarithmic(
+        self, target: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None
+    ) -> Preparation:
         """The same for models that learn the logarithm of a target, all of whose values are positive.
 
         Args:
             target: (n,) of the training rows.
+            weight: (n,) how often they count.
         """
-        mean, spread = mean_and_spread(np.log(target))
+        mean, spread = mean_and_spread(np.log(target), weight)
+        target = target if weight is None or not weight.any() else target[weight > 0]
         bounds = np.array([target.min() / BEYOND, target.max() * BEYOND])  # an exponential runs away beyond the rows
         return replace(self, logarithm=True, target_center=mean, target_scale=spread, bounds=bounds)
 

@@ -70,12 +70,27 @@ def read_chunks(
             "sep": separator,
             "na_values": {name: sorted(GAPS.difference(known.get(name, ()))) for name in names},
             "keep_default_na": False,
+            "skip_blank_lines": len(names) > 1,  # of one column, an empty line is a row with nothing in it
             "low_memory": False,  # a column's type is judged by all of it
         }
         if rows is None:
             yield pd.read_csv(path, **options)
         else:
             yield from pd.read_csv(path, chunksize=rows, **options)
+
+
+def column_names(path: str | Path) -> list[str]:
+    """The names of a CSV or Parquet file's columns, of which no row is read; none of what `read_chunks` refuses."""
+    path = Path(path)
+    if not path.is_file():
+        return []
+    if path.suffix.lower() in PARQUET:
+        from pyarrow import parquet
+
+        with understandable_parquet(path):
+            return list(parquet.read_schema(path).names)
+    with _understandable(path):
+        return _header(path, _separator(path))
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,27 @@ LONG_TAIL = 1.0
 
 RARE = 2
 """A level in fewer training rows than this shares the code of unseen levels, so that this code is trained too."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """By what arrays and the target are scaled, where not by all rows alike.
+
+    Args:
+        by: per array column, the position of the category column by whose levels it and the target are scaled; -1 or
+            left out to scale all rows alike.
+        anchor: position of the value among those of the first array column's cells from which the target's difference
+            is learnt; -1 for none.
+        weight: (n,) by which training rows count for the scale of the target; None for all the same.
+    """
+
+    by: tuple[int, ...] = ()
+    anchor: int = -1
+    weight: npt.NDArray[np.float64] | None = None
+
+
+ALIKE = Scaling()
+"""By all rows alike."""
 
 
 @dataclass(frozen=True)
@@ -122,20 +144,30 @@ def suits_logarithm(data: Dataset, rows: npt.NDArray[np.int64]) -> bool | None:
     return tail > LONG_TAIL and abs(left) < tail / 2
 
 
-def mean_and_spread(target: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard deviation; 1 for a deviation of 0."""
-    spread = float(np.std(target))
-    return float(np.mean(target)), spread if spread > 0 else 1.0
+def mean_and_spread(
+    target: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None
+) -> tuple[float, float]:
+    """Mean and standard deviation, 1 for one of 0; rows count by their weight, unless none of them has any."""
+    if weight is not None and not weight.any():
+        weight = None
+    mean = float(np.average(target, weights=weight))
+    spread = math.sqrt(float(np.average((target - mean) ** 2, weights=weight)))
+    return mean, spread if spread > 0 else 1.0
 
 
 def target_scales(
-    target: npt.NDArray[np.float64] | None, codes: npt.NDArray[np.int32], cardinalities: tuple[int, ...], by: int
+    target: npt.NDArray[np.float64] | None,
+    codes: npt.NDArray[np.int32],
+    cardinalities: tuple[int, ...],
+    by: int,
+    weight: npt.NDArray[np.float64] | None,
 ) -> npt.NDArray[np.float64]:
     """(codes, 2): mean and deviation of the target for each code of a category column; (0, 2) for none."""
     if target is None or by < 0:
         return np.empty((0, 2))
     size = cardinalities[by]
-    table = np.tile(mean_and_spread(target), (size, 1))
+    table = np.tile(mean_and_spread(target, weight), (size, 1))
     for code in _own_scales(codes[:, by], size):
-        table[code] = mean_and_spread(target[codes[:, by] == code])
+        here = codes[:, by] == code
+        table[code] = mean_and_spread(target[here], None if weight is None else weight[here])
     return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,7 +192,28 @@ class Series:
             "period": told_time(shape.period, shape.unit),
             "step": windows.step,
             "delay": windows.delay,
+            "fill": windows.fill,
+            "time": self.time,
+            "series": self.series,
+            "grid": {"period": shape.period, "dated": shape.dated, "cycles": list(shape.cycles)},
         }
+
+    @classmethod
+    def recalled(cls, told: Mapping[str, Any]) -> Series:
+        """What a bundle was told of a series, to cut the latest windows of a raw history as in training; no rows."""
+        recalled = cls(
+            pd.DataFrame(),
+            target="",
+            time=told["time"],
+            lookback=told["rows"] * told["step"],
+            delay=told["delay"],
+            step=told["step"],
+            series=told["series"],
+            fill=told["fill"],
+        )
+        grid = told["grid"]
+        recalled._shape = _Shape(tuple(told["channels"]), grid["period"], grid["dated"], tuple(grid["cycles"]))
+        return recalled
 
     def _frame(self, source: Any, *, ahead: bool = False) -> pd.DataFrame:
         frame = read_frame(source)

@@ -195,7 +195,8 @@ class Table:
         time = typed_column(frame[self.time], kind, self.time)
         if np.isnan(time).any():
             raise DataError(
-                f"time column {self.time!r} is missing in {int(np.isnan(time).sum())} row(s); fill or drop them"
+                f"time column {self.time!r} is missing in {int(np.isnan(time).sum())} row(s), the first of them row "
+                f"{int(np.flatnonzero(np.isnan(time))[0])}; fill or drop them"
             )
         return time
 
@@ -210,8 +211,13 @@ def row_weights(values: Any, name: str) -> npt.NDArray[np.float64]:
         DataError: they can't be weights.
     """
     weight = typed_column(values, "number", name)
-    if np.isnan(weight).any() or (weight < 0).any() or not weight.sum() > 0:
-        raise DataError(f"{name} must hold non-negative numbers, none missing, not all zero")
+    wrong = np.flatnonzero(~(weight >= 0))
+    if len(wrong):
+        raise DataError(
+            f"{name} holds {weight[wrong[0]]:g} in row {wrong[0]}; expected a number of 0 or more in every row"
+        )
+    if not weight.any():
+        raise DataError(f"{name} is 0 in every row; expected some rows that weigh more")
     return weight
 
 

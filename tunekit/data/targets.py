@@ -42,11 +42,19 @@ class Target:
         """The inverse of `plain`."""
         return cls(plain["name"], plain["task"], tuple(plain["classes"]))
 
-    def constant(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """What predicts these values best without any column: their mean, or the shares of the classes: (outputs,)."""
+    def constant(
+        self, values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """What predicts these values best without any column: their mean, or the shares of the classes: (outputs,).
+
+        Args:
+            values: (n,).
+            weight: (n,), not all zero; None for all the same.
+        """
         if self.task == "regression":
-            return np.array([values.mean()])
-        shares = np.bincount(values.astype(int), minlength=len(self.classes)) / len(values)
+            return np.array([np.average(values, weights=weight)])
+        counts = np.bincount(values.astype(int), weights=weight, minlength=len(self.classes))
+        shares: npt.NDArray[np.float64] = counts / counts.sum()
         return shares[1:] if self.task == "binary" else shares
 
 

@@ -38,6 +38,7 @@ class Text:
         table: n rows of numbers, dates and categories that models read too; see `Table`.
         more: `weight=`, `group=` and `time=`, n values each; `classes=`, `ordered=` and `class_weight=`, see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out.
+        kinds: of the table's columns, where they aren't what they look like; see `Table`.
 
     Raises:
         DataError: on `load`, where the rows can't be used.
@@ -57,20 +58,22 @@ class Text:
         tokens: str = "words",
         table: pd.DataFrame | None = None,
         kind: str | None = None,
+        kinds: Mapping[str, str] | None = None,
         **more: Any,
     ) -> None:
-        kinds = {name: column for column, name in TEXTS.items()}
-        if tokens not in kinds:
-            raise DataError(f"tokens is {tokens!r}; expected one of {', '.join(kinds)}")
+        named = {name: column for column, name in TEXTS.items()}
+        if tokens not in named:
+            raise DataError(f"tokens is {tokens!r}; expected one of {', '.join(named)}")
         if unknown := sorted(set(more) - BESIDE - OPTIONS):
             raise DataError(f"Text has no {unknown[0]!r}; expected one of {', '.join(sorted(BESIDE | OPTIONS))}")
         self.x = x
         self.y = y
         self.table = table
-        self._column_kind = kinds[tokens]
+        self._column_kind = named[tokens]
         self._beside = {name: values for name, values in more.items() if name in BESIDE and values is not None}
         self._options = {name: value for name, value in more.items() if name in OPTIONS}
         self._kind = kind
+        self._kinds = dict(kinds or {})
 
     def load(self) -> Dataset:
         """Check and type the rows."""
@@ -91,7 +94,7 @@ class Text:
             if taken := sorted(set(map(str, self.table.columns)) & set(columns)):
                 raise DataError(f"the table has a column named {taken[0]!r}, as others are; expected another name")
             frame = pd.concat([self.table.reset_index(drop=True), frame], axis=1)
-        kinds = dict.fromkeys(texts, self._column_kind)
+        kinds = self._kinds | dict.fromkeys(texts, self._column_kind)
         kinds |= {} if self._kind is None else dict.fromkeys(targets, self._kind)
         roles: dict[str, Any] = {name: name for name in self._beside}
         return Table(frame, target=list(targets), kinds=kinds, **self._options, **roles).load()

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tunekit.data.lazy import Places, rows_at_once
 from tunekit.data.preparation import Preparation
+from tunekit.data.scales import Scaling
 from tunekit.data.schema import Encoded
 from tunekit.data.targets import Target
 from tunekit.data.terms import TextColumn
@@ -103,7 +104,7 @@ class Fold:
         targets: what they are, if there are several.
         row_memo: that of what is made of rows without their targets, where that is shared; else None.
         scaled_by: per array column, the category column by whose levels it and the target are scaled; see
-            `Preparation.fit`.
+            `Scaling`.
         naive: of forecasts, the place of simple ones among the values of the array column; see `Dataset.naive`.
         anchor: the place of the one whose difference from the target is learnt; -1 for none.
         store: folder of the study's rows; what takes long to make of them may be kept in it, for other trials.
@@ -147,8 +148,7 @@ class Fold:
                 target,
                 self.array_names,
                 self.text_columns,
-                self.scaled_by,
-                self.anchor,
+                Scaling(self.scaled_by, self.anchor, self.train.counts),
             ),
         )
 
@@ -206,7 +206,7 @@ class Fold:
     def of_logarithm(self) -> Fold:
         """The same rows for models that learn the logarithm of the target."""
         own: dict[str, Any] = self.once("logarithm", dict)
-        own.setdefault("preparation", self.preparation.logarithmic(self.train.target))
+        own.setdefault("preparation", self.preparation.logarithmic(self.train.target, self.train.counts))
         return replace(self, memo=own, row_memo=self.memo if self.row_memo is None else self.row_memo)
 
     @property

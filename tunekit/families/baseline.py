@@ -24,7 +24,13 @@ class Baseline(Family):
         """The other strategies."""
         if task != "regression":
             return []
-        return [{"strategy": "median"}, *([{"strategy": "last"}] if temporal else [])]
+        if not temporal:
+            return [{"strategy": "median"}]
+        return [
+            {"strategy": "last"},
+            {"strategy": "mean"},
+            {"strategy": "median"},
+        ]  # of forecasts the mean is no default
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
         """See `Family.fit`."""
@@ -37,7 +43,7 @@ class Baseline(Family):
             if strategy in fold.naive:
                 hp.settle()
                 return _copied(fold, fold.naive[strategy])
-            constants = {"mean": np.average(target, weights=weight), "median": np.median(target)}
+            constants = {"mean": np.average(target, weights=weight), "median": _median(target, weight)}
             if fold.last is not None:
                 constants["last"] = target[fold.last]
             value = np.array([constants[strategy]])
@@ -55,6 +61,15 @@ class Baseline(Family):
             {"value": value},
             lambda features: np.repeat(value[None, :], len(features), axis=0),
         )
+
+
+def _median(values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None) -> float:
+    """The value with half of the weight on either side."""
+    if weight is None:
+        return float(np.median(values))
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 def _copied(fold: Fold, place: int) -> Fitted:

@@ -279,7 +279,10 @@ def _named(name: str | None, there: Mapping[str, Any], kind: str) -> str:
         return next(iter(there))
     if name is None or name not in there:
         told = ", ".join(map(repr, there)) or "none"
-        raise FactoryError(f"the data has no {kind} column {name!r}; expected the name of one of its own: {told}")
+        if name is None and there:
+            raise FactoryError(f"the data has several {kind} columns; expected the name of one of them: {told}")
+        named = "" if name is None else f" {name!r}"
+        raise FactoryError(f"the data has no {kind} column{named}; expected the name of one of its own: {told}")
     return name
 
 

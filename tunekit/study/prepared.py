@@ -119,6 +119,7 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     split = split or default_split(data)
     folds = split.apply(data, seed)
     development = folds.development
+    _check_weights(data, folds)
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
     schema = data.schema.with_levels(data.columns, development)
@@ -138,7 +139,8 @@ def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> M
         shares = np.bincount(data.target[:, column].astype(int)) / len(data) if target.classes else np.array([])
         one = chosen[target.name] or usual_metric(target.task, list(shares))[0]
         parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs)))
-    return mean_metric(parts, data.target[development], data.constant(development))
+    weight = None if data.weight is None else data.weight[development]
+    return mean_metric(parts, data.target[development], data.constant(development), weight)
 
 
 def _encoded(schema: Schema, data: Dataset) -> Encoded:
@@ -165,6 +167,20 @@ def _uncopied(columns: dict[str, Any]) -> dict[str, Any]:
         else column
         for name, column in columns.items()
     }
+
+
+def _check_weights(data: Dataset, folds: Folds) -> None:
+    """Rows that weigh nothing neither teach nor judge: a part of them alone can't."""
+    if data.weight is None:
+        return
+    for number, (train, valid) in enumerate(folds.pairs):
+        parts = {f"the training rows of fold {number}": train, f"the validation rows of fold {number}": valid}
+        for name, rows in {**parts, "the test rows": folds.test}.items():
+            if len(rows) and not data.weight[rows].any():
+                raise DataError(
+                    f"{name} ({len(rows)}) all have the weight 0; expected some that weigh more. Use fewer folds, "
+                    "another split or other weights"
+                )
 
 
 def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tunekit.bundle.tasks import MANY_CLASSES
 from tunekit.data.preparation import ALONE, BY_NAME, RAW, Preparation
+from tunekit.data.scales import mean_and_spread
 from tunekit.data.schema import COLUMN_INPUTS, Encoded
 from tunekit.data.targets import Target, places
 from tunekit.errors import TrialError
@@ -124,7 +125,7 @@ class SeveralNet(FittedNet):
         for column, target, outputs in places(fold.targets):
             if target.task == "regression":
                 values = fold.train.target[:, column]
-                center[outputs], scale[outputs] = values.mean(), values.std() or 1.0
+                center[outputs], scale[outputs] = mean_and_spread(values, fold.train.counts)
         return cls(traced, fold.preparation, layout, False, fold.outputs, fold.targets, center, scale)
 
     def target(self, part: Part) -> dict[str, npt.NDArray[Any]]:

@@ -209,10 +209,12 @@ def _is_dict(model: keras.Model) -> bool:
 
 def _drawn(fitted: FittedNet, fold: Fold) -> tuple[Any, Any]:
     """Some training rows as a net takes them, in an order by seed; and all targets as its loss takes them."""
-    rows = np.random.default_rng(fold.seed).permutation(len(fold.train))[:MOST_DRAWN]
+    counts, target = fold.train.counts, target_of(fitted, fold, fold.train)
+    there = np.arange(len(fold.train)) if counts is None else np.flatnonzero(counts)
+    rows = np.random.default_rng(fold.seed).permutation(there)[:MOST_DRAWN]
     x = fitted.inputs(fold, "train")
     drawn = {name: array[rows] for name, array in x.items()} if isinstance(x, dict) else x[rows]
-    return drawn, target_of(fitted, fold, fold.train)
+    return drawn, {name: of[there] for name, of in target.items()} if isinstance(target, dict) else target[there]
 
 
 def _first(x: Any, rows: int) -> Any:
