@@ -141,3 +141,12 @@ def test_what_is_reused_is_no_trial_that_was_run() -> None:
     tally = Tally([trial("net", seconds=9.0), again, trial("net", state=State.INTERRUPTED)])
     assert (tally.ended, tally.spent, tally.run) == (3, 2, 1)
     assert tally.seconds == 9.0
+
+
+def test_what_improves_the_blend_comes_before_what_is_good_alone() -> None:
+    trials = [trial("linear", 1.0), trial("trees", 2.0), trial("net", 3.0)]
+    started = {"linear": 4, "trees": 4, "net": 4}
+    assert next_family(FAMILIES, NOTHING, started, tallied(trials), RMSE) == "linear"
+    assert next_family(FAMILIES, NOTHING, started, tallied(trials), RMSE, {"net": 0.6, "linear": 0.4}) == "net"
+    more = {**started, "net": 20}
+    assert next_family(FAMILIES, NOTHING, more, tallied(trials), RMSE, {"net": 0.6, "linear": 0.4}) == "linear"

@@ -90,7 +90,7 @@ FAST: list[tuple[Callable[..., Any], Family]] = [
     (pictures, tk.ConvNet()),
 ]
 SLOW: list[tuple[Callable[..., Any], Family]] = [
-    *((prices, family) for family in (tk.WideDeep(), tk.Keras(two_layers))),
+    *((prices, family) for family in (tk.WideDeep(), tk.RealMLP(), tk.TabM(), tk.Keras(two_layers))),
     *((pictures, family) for family in (tk.Joint(), tk.Pretrained(kernels))),
     (sequences, tk.Recurrent()),
     (reviews, tk.TextNet()),

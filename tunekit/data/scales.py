@@ -137,8 +137,10 @@ def suits_logarithm(data: Dataset, rows: npt.NDArray[np.int64]) -> bool | None:
     """
     if data.task != "regression" or data.anchor is not None or max(data.schema.scaled_by, default=-1) >= 0:
         return None
-    target = data.target[rows]
-    if target.min() <= 0 or target.min() == target.max():
+    if data.target[rows].min() <= 0:
+        return None
+    target = data.target[rows if data.weight is None else rows[data.weight[rows] > 0]]
+    if not len(target) or target.min() == target.max():
         return None
     tail, left = (float(np.mean(((of - of.mean()) / of.std()) ** 3)) for of in (target, np.log(target)))
     return tail > LONG_TAIL and abs(left) < tail / 2

@@ -81,12 +81,14 @@ def next_family(
     started: Mapping[str, int],
     tallies: Mapping[str, Tally],
     metric: Metric,
+    worth: Mapping[str, float] | None = None,
 ) -> str | None:
     """The family that should get the next trial, or None if all are exhausted.
 
     Planned trials come first (every family's defaults, then the rest of the portfolios, and what was interrupted):
-    blends of different families beat more trials of one. Then families take turns, those with better scores more
-    often: the best gets twice the trials of the second, three times those of the third.
+    blends of different families beat more trials of one. Then families take turns, those that are worth more to the
+    blend more often, then those with better scores: the first gets twice the trials of the second, three times those of
+    the third.
 
     Args:
         families: the ones that can start now, in the study's order.
@@ -94,6 +96,7 @@ def next_family(
         started: trials so far, by family.
         tallies: of those that ended, by family.
         metric: to rank by.
+        worth: what a family is worth to the blend, if anything; see `tunekit.study.worth`.
     """
     waiting = [family for family in families if planned[family]]
     if waiting:
@@ -101,7 +104,8 @@ def next_family(
     alive = [family for family in families if not tallies[family].exhausted]
     if not alive:
         return None
-    ranked = sorted(alive, key=lambda family: tallies[family].best(metric))
+    gains = worth or {}
+    ranked = sorted(alive, key=lambda family: (-gains.get(family, 0.0), tallies[family].best(metric)))
     return min(ranked, key=lambda family: (started[family] + 1) * (ranked.index(family) + 1))
 
 

@@ -25,6 +25,7 @@ from tunekit.study.goal import Goal
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
 from tunekit.study.starting import ignored
+from tunekit.study.worth import Worth
 from tunekit.tracking import Observer
 from tunekit.training.trial import MeasureCosts, TrialTask, run_trial
 from tunekit.trial import Epoch, State, Trial
@@ -109,6 +110,7 @@ class Conductor:
         self._ticked = -math.inf
         self.trials: list[Trial] = []
         self._tallies = {name: Tally() for name in self._families}
+        self._worth = Worth(ledger, prepared)
         for trial in ledger.trials():
             self._count(trial)
         self.busy_seconds = 0.0
@@ -157,7 +159,7 @@ class Conductor:
         started = {name: tally.ended + flying.count(name) for name, tally in self._tallies.items()}
         names = [name for name in names if name not in self._given_up and not self._ledger.exhausted(name)]
         planned = {name: self._ledger.planned(name) for name in names}
-        return next_family(names, planned, started, self._tallies, self._prepared.metric)
+        return next_family(names, planned, started, self._tallies, self._prepared.metric, self._worth.weights)
 
     def _waits_for_server(self, executor: Executor) -> bool:
         """Whether there is work for a server that is still importing."""
@@ -299,6 +301,8 @@ class Conductor:
     def _count(self, trial: Trial) -> None:
         self.trials.append(trial)
         self._tallies.setdefault(trial.family, Tally()).add(trial)  # its family may have left the study
+        if trial.family in self._families:
+            self._worth.look(trial)
 
     def _may_run_again(self, trial: Trial) -> bool:
         first = (trial.family, trial.index if trial.retry_of is None else trial.retry_of)
