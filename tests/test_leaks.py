@@ -110,6 +110,7 @@ def test_the_store_holds_no_test_target(stored) -> None:
         "scaled_by",
         "naive",
         "anchor",
+        "logarithm",
     }
 
 
