@@ -177,7 +177,8 @@ def test_boosting_out_of_time_ends_with_what_it_has(folds) -> None:
 
 def test_default_families_are_cheap_first() -> None:
     families = default_families()
-    assert [family.name for family in families] == ["baseline", "linear", "xgboost", "forest", "mlp", "wide_deep"]
+    nets = ["tabm", "wide_deep", "mlp", "realmlp"]
+    assert [family.name for family in families] == ["baseline", "linear", "xgboost", "forest", *nets]
     heavy = [family.needs_tensorflow for family in families]
     assert heavy == sorted(heavy), "those that need TensorFlow wait for it"
     assert repr(families[0]) == "Baseline('baseline')"

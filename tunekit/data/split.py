@@ -28,10 +28,22 @@ LARGE = 50_000
 
 @dataclass(frozen=True)
 class Folds:
-    """Row positions: `test` for the final judgement, and (training, validation) pairs over the other rows."""
+    """Row positions.
+
+    Args:
+        test: for the final judgement.
+        pairs: (training, validation) over the other rows.
+        repeats: how many times the folds were drawn anew; the pairs of one draw follow those of the one before.
+    """
 
     test: Rows
     pairs: tuple[tuple[Rows, Rows], ...]
+    repeats: int = 1
+
+    @property
+    def covered(self) -> Rows:
+        """The rows that judge, in the order of the pairs of the first draw; other draws cover the same."""
+        return np.concatenate([valid for _, valid in self.pairs[: len(self) // self.repeats]])
 
     @property
     def development(self) -> Rows:
@@ -99,7 +111,7 @@ class Split(ABC):
         everything = np.arange(len(data), dtype=np.int64)
         development, test = self._apart(data, everything, self.test, seed)
         pairs = tuple((np.sort(train), np.sort(valid)) for train, valid in self._pairs(data, development, seed))
-        folds = Folds(np.sort(test), pairs)
+        folds = Folds(np.sort(test), pairs, getattr(self, "repeats", 1))
         _check_classes(data, folds)
         return folds
 
@@ -142,19 +154,29 @@ class KFold(Split):
     Args:
         test: share of all rows that only the final judgement sees.
         k: number of folds, at least 2.
+        repeats: how many times folds are drawn. With few rows a score depends on the draw: twice or three times tells
+            more, and each row is then predicted out of fold by so many models, whose mean counts. A trial takes longer.
     """
 
     k: int = 5
+    repeats: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.k < 2:
             raise DataError(f"k={self.k}; expected at least 2 folds (Holdout has a single validation part)")
+        if self.repeats < 1:
+            raise DataError(f"repeats={self.repeats}; expected at least 1, such as 3 for a few hundred rows")
 
     def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         return _shuffled_apart(data, rows, share, seed)
 
     def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        for draw in range(self.repeats):
+            yield from self._drawn(data, rows, seed + draw)
+
+    def _drawn(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        """The pairs of one draw."""
         _check_rows(len(rows), self.k)
         splitter = model_selection.KFold(self.k, shuffle=True, random_state=seed)
         for train, valid in splitter.split(rows):
@@ -164,7 +186,7 @@ class KFold(Split):
 class StratifiedKFold(KFold):
     """k folds in which every class keeps its share."""
 
-    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+    def _drawn(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
         _check_rows(len(rows), self.k)
         if not data.classes:
             raise DataError("StratifiedKFold needs classes, but the target is a number; use KFold")
@@ -184,7 +206,7 @@ class GroupKFold(KFold):
         stay, apart = next(splitter.split(rows, groups=groups))
         return rows[stay], rows[apart]
 
-    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+    def _drawn(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
         groups = _groups(data, rows, self.k)
         if data.classes:
             splitter = model_selection.StratifiedGroupKFold(self.k, shuffle=True, random_state=seed)
@@ -220,6 +242,8 @@ class TimeSplit(KFold):
             raise DataError(f"start={self.start}; expected a share of the rows between 0 and 1, such as 0.5")
         if self.gap is not None and not self.gap >= 0:
             raise DataError(f"gap={self.gap}; expected seconds, at least 0")
+        if self.repeats != 1:
+            raise DataError(f"TimeSplit(repeats={self.repeats}): there is one order of time; leave repeats= out")
 
     def __repr__(self) -> str:
         told = {"test": self.test, "k": self.k, "start": self.start, "gap": self.gap}

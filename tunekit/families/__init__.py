@@ -56,4 +56,4 @@ def default_families(suits: str = "table") -> list[Family]:
         return [Baseline(), Linear(), XGBoost(), Forest(), TextNet()]
     if suits == "arrays":
         return [Baseline(), Linear(), XGBoost(), Forest(), MLP()]
-    return [Baseline(), Linear(), XGBoost(), Forest(), MLP(), WideDeep()]
+    return [Baseline(), Linear(), XGBoost(), Forest(), TabM(), WideDeep(), MLP(), RealMLP()]

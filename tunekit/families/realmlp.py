@@ -32,11 +32,6 @@ class RealMLP(NetFamily):
     chooses_target = True
     epochs = 256
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
-        """A wide one without embeddings of numbers, which the paper's space has too."""
-        del task, temporal
-        return [{"numbers": "plain", "layers": 1, "units": 512}]
-
     def batch_size(self, hp: HyperParameters, data: NetData) -> int:
         """Rows per step."""
         return int(hp.Choice("batch_size", [128, 256, 512], default=256))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,11 +27,6 @@ class TabM(NetFamily):
     name = "tabm"
     chooses_target = True
     patience = 16
-
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
-        """TabM-mini, whose members differ in their first factors only, and deeper."""
-        del task, temporal
-        return [{"adapters": False, "layers": 3}]
 
     def build(self, hp: HyperParameters, data: NetData) -> keras.Model:
         """See `NetFamily.build`."""
