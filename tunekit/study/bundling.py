@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunekit.data import GAPS, Schema
+from tunekit.ensemble import Combination
 from tunekit.errors import ExportError, StudyError
 from tunekit.executors import Ended, Job, Limits, LocalExecutor
 from tunekit.export import BlendPlan, Member, write_bundle
@@ -120,6 +121,11 @@ def _plan(
         for one, weight in zip(candidates, weights, strict=True)
     )
     facts = {name: summary[name] for name in ("metric", "direction", "baseline", "ensemble")}
+    fitted = summary["ensemble"].get("combination")
+    combination = fitted and Combination.from_plain(fitted["fitted"], prepared.data.task, np.array(weights))
+    if fitted:  # the graph holds the numbers
+        told = {name: value for name, value in fitted.items() if name != "fitted"}
+        facts["ensemble"] = {**facts["ensemble"], "combination": told}
     return BlendPlan(
         name=study.name,
         task=prepared.data.task,
@@ -136,6 +142,7 @@ def _plan(
         check_columns=columns,
         check_predictions=np.stack(predictions),
         targets=prepared.data.targets,
+        combination=combination,
     )
 
 

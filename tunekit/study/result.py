@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.advice import advise
+from tunekit.ensemble import Chosen, Combination
 from tunekit.errors import StudyError
 from tunekit.objectives import pareto_front
 from tunekit.study.blend import Blend, best_first
@@ -154,6 +155,19 @@ def _cheap(blended: Blend) -> dict[str, Any] | None:
     }
 
 
+def combination_summary(chosen: Chosen, combination: Combination) -> dict[str, Any]:
+    """How the members are combined and why, with all that is needed to do it."""
+    return {
+        "name": chosen.name,
+        "told": combination.told,
+        "why": chosen.why,
+        "on_rows_apart": chosen.apart,
+        "threshold": combination.threshold,
+        "tried": [{"name": one.name, "score": one.score, "said": one.said} for one in chosen.tried],
+        "fitted": combination.plain,
+    }
+
+
 def _ensemble(blended: Blend, prepared: Prepared) -> dict[str, Any]:
     judgement, single = blended.judgement, blended.single.trial
     return {
@@ -161,7 +175,8 @@ def _ensemble(blended: Blend, prepared: Prepared) -> dict[str, Any]:
             {"trial": one.trial.number, "family": one.trial.family, "weight": weight, "score": one.trial.score}
             for one, weight in blended.members
         ],
-        "oof_score": blended.score,
+        "combination": combination_summary(blended.chosen, blended.combination),
+        "oof_score": blended.chosen.score,
         "test_score": judgement.blend,
         "test_interval": list(judgement.interval),
         "test_rows": len(prepared.folds.test),
