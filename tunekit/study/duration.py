@@ -51,8 +51,8 @@ def parse_latency(text: str | float | None) -> float | None:
     >>> parse_latency("2ms"), parse_latency("0.5 s"), parse_latency(3)
     (2.0, 500.0, 3.0)
     """
-    if text is None or not isinstance(text, str):
-        return text
+    if not isinstance(text, str):
+        return None if text is None else float(text)
     parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)?", text.strip().lower())
     if not parts:
         raise StudyError(f"latency {text!r} is none; expected one such as 2ms or 0.5ms")

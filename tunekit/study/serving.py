@@ -62,4 +62,6 @@ def costs_text(costs: Mapping[str, float]) -> str:
     >>> costs_text({"latency": 1.234, "size": 20.0})
     '1.23 ms and 20 MB'
     """
-    return " and ".join(f"{cost:.3g} {UNITS[name]}" for name, cost in costs.items())
+    return " and ".join(
+        f"{f'{cost:.3g}' if cost < 100 else f'{cost:,.0f}'} {UNITS[name]}" for name, cost in costs.items()
+    )
