@@ -31,8 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "ledger": GROUND | {"drivers", "stopping"},  # proposals and stops are part of what is recorded
     "training": MIDDLE | {"executors"},  # a trial is a job
     "executors": GROUND,
-    "ensemble": GROUND,
-    "export": MIDDLE | {"training", "executors"},  # above the study, whose result exports itself
+    "ensemble": GROUND | {"families"},  # stacks with their trees, and links as they do
+    "export": MIDDLE | {"training", "executors", "ensemble"},  # above the study, whose result exports itself
     "study": UPPER,
     "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
     "cli": UPPER | {"study", "serve"},
@@ -48,10 +48,11 @@ LIBRARIES: dict[str, set[str]] = {
     "scipy": ANYWHERE,
     "pyarrow": {"data"},
     "PIL": {"bundle"},  # imported only where a picture's file is read
-    "sklearn": {"families", "metrics", "data", "executors"},  # executors: preloading only
+    "sklearn": {"families", "metrics", "data", "executors", "ensemble"},  # executors: preloading only
+    "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},
-    "xgboost": {"families", "executors"},
+    "xgboost": {"families", "executors", "ensemble"},
     "optuna": {"advice", "drivers", "ledger", "stopping"},
     "hyperopt": {"drivers"},
     "keras_tuner": {"drivers", "families"},

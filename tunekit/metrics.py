@@ -50,6 +50,7 @@ class Metric:
         needs: what `y_pred` is: "value" (numbers), "class" (class positions), "rank" (the same, the middle class by
             the probabilities instead of the likeliest) or "probability" (of the second class for two classes, else one
             column per class).
+        scorer: the name of scikit-learn's scorer that the function is, or None for a function of one's own.
 
     >>> Metric("worst", lambda y, p: abs(y - p).max(), "minimize").score(np.array([1.0, 2.0]), np.array([[1.5], [2.0]]))
     0.5
@@ -59,6 +60,7 @@ class Metric:
     function: Callable[..., Any]
     direction: str
     needs: str = "value"
+    scorer: str | None = None
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
@@ -296,7 +298,7 @@ def _named(name: str, task: str, outputs: int) -> Metric:
             raise ValueError("only one class is present; expected rows of every class")
         return float(scorer._score_func(target, predictions, **arguments, **more))
 
-    return Metric(name, function, "maximize" if scorer._sign > 0 else "minimize", needs)
+    return Metric(name, function, "maximize" if scorer._sign > 0 else "minimize", needs, scorer_name)
 
 
 def _needs(scorer: Any, task: str) -> str:

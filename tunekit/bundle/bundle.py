@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tunekit.bundle.columns import ARRAY, TEXTS, array_column, raw_columns, typed_column
 from tunekit.bundle.manifest import GRAPH, read_bundle
-from tunekit.bundle.tasks import MANY_CLASSES, decided, shares_of
+from tunekit.bundle.tasks import EVEN, MANY_CLASSES, decided, shares_of
 from tunekit.bundle.texts import Vocabulary
 from tunekit.errors import BundleError, DataError
 
@@ -46,6 +46,8 @@ class Bundle:
         task: "binary", "multiclass", "ordinal", "regression" or "several".
         classes: the classes in order, empty for regression; of two, the second is the positive one.
         targets: name, task and classes of each of several targets; empty for a single one.
+        threshold: the probability from which on the second of two classes is predicted: what was best for the study's
+            metric, where it counts decisions, else a half; also in bundles that say none.
         columns: (name, kind) of each column that the models read.
         manifest: what `manifest.json` says: the blend's members and weights, scores, versions, digests.
 
@@ -62,6 +64,7 @@ class Bundle:
         self.task: str = manifest["task"]
         self.classes: list[Any] = list(manifest["classes"])
         self.targets: list[dict[str, Any]] = list(manifest.get("targets", []))
+        self.threshold: float = manifest.get("threshold", EVEN)
         self.columns: list[tuple[str, str]] = [(column["name"], column["kind"]) for column in manifest["columns"]]
         self._arrays = {
             column["name"]: (tuple(column["shape"]), column["dtype"])
@@ -95,8 +98,9 @@ class Bundle:
     def predict(self, rows: Any) -> Any:
         """Predict the value of each row, or its class.
 
-        A binary class is the second one from a probability of 0.5 on; of more, the most probable one. Of classes in an
-        order it is the middle one: neither those below nor those above have more than half of the probability.
+        A binary class is the second one from a probability of `threshold` on; of more, the most probable one. Of
+        classes in an order it is the middle one: neither those below nor those above have more than half of the
+        probability.
 
         Args:
             rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
@@ -107,7 +111,10 @@ class Bundle:
         Raises:
             DataError: a column is missing, or a value does not fit its column.
         """
-        found = {name: decided(part, task, classes) for name, task, classes, part in self.parts(self.raw(rows))}
+        found = {
+            name: decided(part, task, classes, threshold=self.threshold)
+            for name, task, classes, part in self.parts(self.raw(rows))
+        }
         return found if self.targets else found[""]
 
     def predict_proba(self, rows: Any) -> Any:
@@ -138,7 +145,8 @@ class Bundle:
 
         Returns:
             (n, members, outputs): values, the probability of the second class, or of each class; members in the order
-            of `manifest["members"]`. Their weighted sum over members is the blend's prediction.
+            of `manifest["members"]`. Where `manifest["combination"]` is a mean, their weighted sum over members is the
+            blend's prediction.
 
         Raises:
             DataError: a column is missing, or a value does not fit its column.

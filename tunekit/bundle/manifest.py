@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tunekit.bundle.columns import ARRAY, ARRAY_TYPES, KINDS, TEXTS
-from tunekit.bundle.tasks import SEVERAL, TASKS
+from tunekit.bundle.tasks import EVEN, SEVERAL, TASKS
 from tunekit.errors import BundleError
 
 FORMAT = "tunekit-bundle"
@@ -136,6 +136,9 @@ def _fault(manifest: dict[str, Any]) -> str | None:
         if not _are_targets(manifest.get("targets"), manifest["outputs"]):
             return f"describes its targets as {manifest.get('targets')!r}; expected a name, a task and classes of each"
         return _column_fault(manifest)
+    threshold = manifest.get("threshold", EVEN)
+    if not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
+        return f"says a threshold of {threshold!r}; expected a probability between 0 and 1"
     classes = len(manifest["classes"])
     fits = {"binary": classes == 2, "regression": classes == 0}.get(manifest["task"], classes > 2)
     if not fits or manifest["outputs"] != (classes if classes > 2 else 1):

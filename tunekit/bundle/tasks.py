@@ -19,18 +19,25 @@ SEVERAL = "several"
 TASKS = ("binary", *MANY_CLASSES, "regression", SEVERAL)
 
 
-def decided(raw: npt.NDArray[np.float64], task: str, classes: list[Any]) -> npt.NDArray[Any]:
+EVEN = 0.5
+"""The probability from which on the second of two classes is predicted, if nothing else is said."""
+
+
+def decided(
+    raw: npt.NDArray[np.float64], task: str, classes: list[Any], *, threshold: float = EVEN
+) -> npt.NDArray[Any]:
     """Values, or classes, of n rows.
 
     Args:
         raw: (n, outputs): values, the probability of the second of two classes, or of each class.
         task: one of `TASKS` but "several".
         classes: in order.
+        threshold: the probability from which on the second of two classes is predicted.
     """
     if task == "regression":
         return np.asarray(raw[:, 0])
     if task == "binary":
-        position = (raw[:, 0] >= 0.5).astype(np.int64)
+        position = (raw[:, 0] >= threshold).astype(np.int64)
     else:
         position = middle_class(raw) if task == ORDINAL else raw.argmax(axis=1)
     return np.asarray(_labels(classes)[position])

@@ -55,6 +55,17 @@ Disk = Annotated[
         help="Size that kept models may take: 500MB, 2GB (a fifth of the free space).",
     ),
 ]
+Latency = Annotated[
+    str | None,
+    typer.Option(
+        callback=lambda text: _serving(text, None),
+        help="What one prediction of the exported blend may take: 2ms. Another blend is selected if need be.",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(callback=lambda text: _serving(None, text), help="Size that the exported blend may have: 20MB."),
+]
 DRIVER_HELP = (
     "Who proposes values: random, grid, optuna:NAME (tpe, tpe-group, gp, cmaes, nsgaii, qmc, random), hyperopt:NAME "
     "(tpe, atpe, anneal, random), keras-tuner:NAME (bayesian, random). Left out: the study's own, or optuna:tpe."
@@ -83,6 +94,18 @@ def _size(text: str | None) -> str | None:
     except StudyError as error:
         raise typer.BadParameter(str(error)) from error
     return text
+
+
+def _serving(latency: str | None, size: str | None) -> str | None:
+    """Refuse a limit that is none, as a wrong call."""
+    from tunekit.errors import StudyError
+    from tunekit.study.serving import Serving
+
+    try:
+        Serving.of(latency, size)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+    return latency or size
 
 
 def _driver(name: str) -> Any:
@@ -145,6 +168,8 @@ def search(
     fresh: Annotated[bool, typer.Option(help="Delete the study's earlier trials first.")] = False,
     keep: Keep = None,
     disk: Disk = None,
+    latency: Latency = None,
+    size: Size = None,
     executor: Annotated[Where, typer.Option(help="Where trials run: on this machine, or on a Ray cluster.")] = "local",
     ray_address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster (left out: the one Ray finds, else one on this machine).")
@@ -169,6 +194,8 @@ def search(
         root=root,
         keep=keep,
         disk=disk,
+        latency=latency,
+        size=size,
         storage=storage,
         artifacts=artifacts,
         executor=executor,
@@ -244,6 +271,8 @@ def export(
     trial: Annotated[
         int | None, typer.Option(min=0, help="Number of a trial to write instead, such as one of the Pareto front.")
     ] = None,
+    latency: Latency = None,
+    size: Size = None,
     storage: Storage = None,
     artifacts: Artifacts = None,
     root: Root = ROOT,
@@ -253,15 +282,17 @@ def export(
     from tunekit.tracking.mlflow import MlflowObserver
 
     loaded = load_study(study)
-    folder = loaded.result(root, storage=storage, artifacts=artifacts).export(output, overwrite=force, trial=trial)
+    folder = loaded.result(root, storage=storage, artifacts=artifacts).export(
+        output, overwrite=force, trial=trial, latency=latency, size=size, tell=typer.echo
+    )
     if trial is None:
         mirror = MlflowObserver(root)
         mirror.attach(loaded.name)
         mirror.bundle_written(folder)
         mirror.close()
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    written = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     typer.echo(
-        f"wrote {folder}/ ({size:.1f} MB), which predicts as the Python models do; tunekit predict {folder} NEW.CSV"
+        f"wrote {folder}/ ({written:.1f} MB), which predicts as the Python models do; tunekit predict {folder} NEW.CSV"
     )
 
 

@@ -1,6 +1,23 @@
 """Blends different models, and says whether that was worth it."""
 
-from tunekit.ensemble.selection import Judged, greedy_selection
+from tunekit.ensemble.choice import COMBINERS, Chosen, Tried, choose
+from tunekit.ensemble.combination import Combination
+from tunekit.ensemble.combiner import Combiner, Fitting
+from tunekit.ensemble.judged import Judged
+from tunekit.ensemble.selection import Greedy, greedy_selection
 from tunekit.ensemble.verdict import Judgement, judge
 
-__all__ = ["Judged", "Judgement", "greedy_selection", "judge"]
+__all__ = [
+    "COMBINERS",
+    "Chosen",
+    "Combination",
+    "Combiner",
+    "Fitting",
+    "Greedy",
+    "Judged",
+    "Judgement",
+    "Tried",
+    "choose",
+    "greedy_selection",
+    "judge",
+]

@@ -1,47 +1,35 @@
-"""Chooses a blend on out-of-fold predictions alone."""
+"""Greedy selection with replacement: the simplest way to blend, and the one that others are compared with."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.ensemble.combination import Combination
+from tunekit.ensemble.combiner import Combiner, Fitting
+from tunekit.ensemble.judged import Judged, Predictions
+from tunekit.ensemble.quick import scores_of
 from tunekit.errors import StudyError
 from tunekit.metrics import Metric
 
-Predictions = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Rows with targets, in the parts by which trials are scored: one per fold.
-
-    Args:
-        target: (n,).
-        parts: row positions per fold; a score is the mean over them.
-        weight: (n,) or None.
-    """
-
-    target: npt.NDArray[np.float64]
-    parts: tuple[npt.NDArray[np.int64], ...]
-    weight: npt.NDArray[np.float64] | None = None
-
-    def score(self, metric: Metric, predictions: Predictions) -> float:
-        """Mean of the parts' scores."""
-        scores = [
-            metric.score(self.target[part], predictions[part], None if self.weight is None else self.weight[part])
-            for part in self.parts
-        ]
-        return float(np.mean(scores))
+Weights = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 def greedy_selection(
-    candidates: Sequence[Predictions], rows: Judged, metric: Metric, *, rounds: int = 50, seconds: float = math.inf
-) -> npt.NDArray[np.float64]:
+    candidates: Sequence[Predictions] | Predictions,
+    rows: Judged,
+    metric: Metric,
+    *,
+    rounds: int = 50,
+    seconds: float = math.inf,
+    start: int = 0,
+    allowed: Callable[[Counts], npt.NDArray[np.bool_]] | None = None,
+) -> Weights:
     """Ensemble selection with replacement (Caruana 2004): add what helps most, again and again.
 
     Args:
@@ -50,33 +38,55 @@ def greedy_selection(
         metric: to be improved.
         rounds: how many members to add; the blend is the best one seen on the way.
         seconds: no member is added after this time.
+        start: so many of the best candidates are members from the start (Caruana's sorted initialisation).
+        allowed: given how often each candidate is a member, says which may be added; all, if left out.
 
     Returns:
         A weight per candidate; they sum to 1.
 
     Raises:
-        StudyError: there are no candidates.
+        StudyError: there are no candidates, or none is allowed.
 
     >>> rows = Judged(np.array([0.0, 1.0]), (np.array([0, 1]),))
     >>> metric = Metric("mae", lambda y, p: abs(y - p).mean(), "minimize")
     >>> greedy_selection([np.array([[0.5], [1.5]]), np.array([[-0.5], [0.5]])], rows, metric)
     array([0.5, 0.5])
     """
-    if not candidates:
+    if not len(candidates):
         raise StudyError("there is nothing to blend: no trial was fitted on every fold; give the search more time")
     deadline = time.monotonic() + seconds
-    counts = np.zeros(len(candidates), dtype=int)
-    total = np.zeros_like(candidates[0])
-    best_counts, best_score = counts, metric.worst
-    for size in range(1, rounds + 1):
-        scores = [rows.score(metric, (total + candidate) / size) for candidate in candidates]
-        chosen = int(np.argmin(scores) if metric.direction == "minimize" else np.argmax(scores))
+    stack = np.asarray(candidates)
+    sign = 1.0 if metric.direction == "minimize" else -1.0
+    counts = np.zeros(len(stack), dtype=np.int64)
+    if start:
+        counts[np.argsort(sign * scores_of(metric, rows, stack), kind="stable")[:start]] = 1
+    total = np.tensordot(counts.astype(np.float64), stack, axes=1)
+    best_counts, best_loss = counts, math.inf
+    for size in range(1 + counts.sum(), rounds + 1):
+        may = np.ones(len(stack), dtype=bool) if allowed is None else allowed(counts)
+        if not may.any():
+            break
+        losses = np.full(len(stack), math.inf)
+        losses[may] = sign * scores_of(metric, rows, (total + stack[may]) / size)
+        chosen = int(np.argmin(losses))
         counts[chosen] += 1
-        total = total + candidates[chosen]
-        if metric.better(scores[chosen], best_score):
-            best_counts, best_score = counts.copy(), scores[chosen]
+        total = total + stack[chosen]
+        if losses[chosen] < best_loss or not best_counts.sum():
+            best_counts, best_loss = counts.copy(), losses[chosen]
         elif size > 2 * best_counts.sum() + 8:
             break
         if time.monotonic() > deadline:
             break
+    if not best_counts.sum():
+        raise StudyError("no candidate may be a member of the blend; expected that at least one may")
     return np.asarray(best_counts / best_counts.sum())
+
+
+class Greedy(Combiner):
+    """Greedy selection with replacement (Caruana 2004): a weighted mean of the few candidates that help."""
+
+    name = "greedy selection"
+
+    def fit(self, fitting: Fitting) -> Combination:
+        """See `Combiner.fit`."""
+        return Combination.weighted(fitting.task, fitting.selection, fitting.outputs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.ensemble.selection import Predictions
+from tunekit.ensemble.judged import Predictions
 from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 

@@ -18,6 +18,7 @@ from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.data.preparation import BY_NAME, Preparation
 from tunekit.data.schema import Column
 from tunekit.errors import ExportError
+from tunekit.export.combining import add_combination
 from tunekit.export.features import Encoding, Prepared
 from tunekit.export.graph import ROWS, Graph, Value
 from tunekit.export.plan import BlendPlan, Member
@@ -58,8 +59,7 @@ def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.Model
         mean = (Value(graph, total) / float(len(folds))).name
         members.append(graph.node("Unsqueeze", mean, axis))
     together = graph.concat(members, axis=1)
-    weighted = Value(graph, together) * Value(graph, graph.constant(plan.weights[:, None]))
-    blend = graph.node("ReduceSum", weighted.name, axis, keepdims=0)
+    blend = add_combination(graph, together, plan.combined)
     names = {
         "prediction": graph.output("prediction", blend, [ROWS, plan.outputs]),
         "members": graph.output("members", together, [ROWS, len(members), plan.outputs]),

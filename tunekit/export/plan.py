@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tunekit.bundle.tasks import MANY_CLASSES, SEVERAL, TASKS
 from tunekit.data.schema import Schema
 from tunekit.data.targets import Target
+from tunekit.ensemble.combination import Combination
 from tunekit.errors import ExportError
 
 
@@ -21,7 +22,7 @@ class Member:
 
     Args:
         label: names it in messages and in the manifest.
-        weight: its share of the blend, above 0.
+        weight: its share of the blend, above 0: where the members aren't averaged, of what moves the prediction.
         folder: holds the fitted models, `fold0`, `fold1`, and so on.
         folds: how many; the member predicts their mean.
     """
@@ -52,6 +53,7 @@ class BlendPlan:
             unseen categories and empty texts.
         check_predictions: float64 (members, n, outputs): what each member predicts on them, the mean over its folds.
         targets: what they are, if there are several.
+        combination: of the members; a mean by their weights if left out.
 
     Raises:
         ExportError: the parts don't fit each other.
@@ -67,6 +69,7 @@ class BlendPlan:
     check_columns: dict[str, npt.NDArray[Any]]
     check_predictions: npt.NDArray[np.float64]
     targets: tuple[Target, ...] = ()
+    combination: Combination | None = None
 
     def __post_init__(self) -> None:
         several = sum(target.outputs for target in self.targets)
@@ -87,6 +90,11 @@ class BlendPlan:
         absent = [column.name for column in self.schema.columns if column.name not in self.check_columns]
         if absent:
             raise ExportError(f"the rows to compare on lack {', '.join(absent)}; expected all columns that models read")
+        if len(self.combined.weights) != len(self.members):
+            raise ExportError(
+                f"a combination of {len(self.combined.weights)} member(s) came with {len(self.members)}; expected one "
+                "of these members"
+            )
         expected = (len(self.members), self.rows, self.outputs)
         if self.check_predictions.shape != expected or not self.rows:
             raise ExportError(
@@ -107,6 +115,11 @@ class BlendPlan:
         return len(self.check_columns[self.schema.columns[0].name])
 
     @property
+    def combined(self) -> Combination:
+        """How the members are combined."""
+        return self.combination or Combination.weighted(self.task, self.weights, self.outputs)
+
+    @property
     def weights(self) -> npt.NDArray[np.float64]:
-        """The members' weights, in order."""
+        """The members' shares of the blend, in order."""
         return np.array([member.weight for member in self.members])

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tunekit.bundle import open_graph
 from tunekit.data.schema import Schema
 from tunekit.data.targets import Target
-from tunekit.export.blend import blend_graph
+from tunekit.export.blend import NetConverter, blend_graph
 from tunekit.export.nets import nets_to_onnx
 from tunekit.export.plan import BlendPlan, Member
 from tunekit.families import Family, NetFamily
@@ -76,10 +76,8 @@ class ServingCost:
         Raises:
             ExportError: the model can't be exported.
         """
-        model, outputs = blend_graph(self._plan(folder, fitted), lambda _: self._nets(family, values, folder))
-        graph = model.SerializeToString()
-        measured = {"size": lambda: len(graph) / 1e6, "latency": lambda: self._latency(graph, outputs["prediction"])}
-        return {name: float(measured[name]()) for name in self.names}
+        plan = self._plan(folder, fitted)
+        return costs_of(plan, lambda _: self._nets(family, values, folder), self.row, self.names)
 
     def _plan(self, folder: Path, fitted: int) -> BlendPlan:
         member = _Unfinished("trial", 1.0, folder, self.folds, fitted)
@@ -111,16 +109,40 @@ class ServingCost:
 
         return list(nets_to_onnx(copies(), load_facts(folder / "fold0")["layout"]))
 
-    def _latency(self, graph: bytes, output: str) -> float:
-        session = open_graph(graph, 1, "the trial's graph")
-        texts = {column.name: column.vocabulary for column in self.schema.texts}
-        least, deadline = float("inf"), time.perf_counter() + SECONDS
-        while time.perf_counter() < deadline:
-            begun = time.perf_counter()
-            for _ in range(CALLS):
-                session.run([output], self.row | {name: known.numbers(self.row[name]) for name, known in texts.items()})
-            least = min(least, (time.perf_counter() - begun) / CALLS)
-        return 1e3 * least
+
+def costs_of(
+    plan: BlendPlan, convert_nets: NetConverter, row: dict[str, npt.NDArray[Any]], names: tuple[str, ...]
+) -> dict[str, float]:
+    """What it costs to serve a blend.
+
+    Args:
+        plan: the blend.
+        convert_nets: see `blend_graph`.
+        row: typed columns of one row.
+        names: of the costs that are wanted, see `ServingCost`.
+
+    Raises:
+        ExportError: the blend can't be exported.
+    """
+    model, outputs = blend_graph(plan, convert_nets)
+    graph = model.SerializeToString()
+    measured = {
+        "size": lambda: len(graph) / 1e6,
+        "latency": lambda: _latency(graph, outputs["prediction"], row, plan.schema),
+    }
+    return {name: float(measured[name]()) for name in names}
+
+
+def _latency(graph: bytes, output: str, row: dict[str, npt.NDArray[Any]], schema: Schema) -> float:
+    session = open_graph(graph, 1, "the graph that is measured")
+    texts = {column.name: column.vocabulary for column in schema.texts}
+    least, deadline = float("inf"), time.perf_counter() + SECONDS
+    while time.perf_counter() < deadline:
+        begun = time.perf_counter()
+        for _ in range(CALLS):
+            session.run([output], row | {name: known.numbers(row[name]) for name, known in texts.items()})
+        least = min(least, (time.perf_counter() - begun) / CALLS)
+    return 1e3 * least
 
 
 @dataclass(frozen=True)

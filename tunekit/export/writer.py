@@ -151,6 +151,8 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
         "columns": [_described(column) for column in plan.schema.columns],
         "outputs": plan.outputs,
         "members": [{"label": member.label, "weight": member.weight} for member in plan.members],
+        "combination": plan.combined.told,
+        "threshold": plan.combined.threshold,
         "example": example_row(plan),
         "facts": plan.facts,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -74,7 +74,9 @@ def make_app(bundle: Bundle, *, token: str | None = None) -> FastAPI:
 def _answer(bundle: Bundle, raw: Any) -> dict[str, Any]:
     """Predictions as JSON holds them."""
     parts = bundle.parts(raw)
-    found = {name: decided(part, task, classes).tolist() for name, task, classes, part in parts}
+    found = {
+        name: decided(part, task, classes, threshold=bundle.threshold).tolist() for name, task, classes, part in parts
+    }
     shares = {name: shares_of(part, task).tolist() for name, task, _, part in parts if task != "regression"}
     classes = {name: _plain(own) for name, _, own, _ in parts if own}
     if not bundle.targets:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.ensemble import Judgement, greedy_selection, judge
+from tunekit.ensemble import COMBINERS, Chosen, Combination, Combiner, Judgement, choose, greedy_selection, judge
 from tunekit.families import Baseline
 from tunekit.ledger import Ledger
 from tunekit.study.prepared import Prepared
@@ -21,6 +22,10 @@ MOST_CANDIDATES = 30
 
 BASELINE = Baseline.name
 """The family that the blend is judged against, and takes no part in."""
+
+
+Allowed = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
+"""Which candidates may become members, given how often each one is."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,17 @@ class Blend:
     """Candidates with weights, and the judgement.
 
     Args:
-        members: (candidate, weight) with positive weights that sum to 1, largest first.
-        score: of the blended out-of-fold predictions.
+        members: (candidate, share of the blend); shares sum to 1, the largest first.
+        chosen: how they are combined, and why; its score is on rows that the combination was not fitted on.
+        combination: of the members, in their order.
         single: the best single candidate by its score.
         judgement: on the test rows.
         cheap: the best candidate of a cheap family, unless it is the single or there is none.
     """
 
     members: tuple[tuple[Candidate, float], ...]
-    score: float
+    chosen: Chosen
+    combination: Combination
     single: Candidate
     judgement: Judgement
     cheap: Candidate | None = None
@@ -117,41 +124,80 @@ def blend(
             candidates.append(load_candidate(ledger, trial, len(prepared.folds)))
     if not candidates:
         return None
-    judged = prepared.judged
     # A constant would be chosen to shrink the others towards it, which later rows rarely bear out.
-    chosen = [one for one in candidates if one.trial.family != BASELINE] or candidates
-    weights = greedy_selection([one.out_of_fold for one in chosen], judged, prepared.metric, seconds=seconds / 2)
-    members = sorted(
-        ((one, float(weight)) for one, weight in zip(chosen, weights, strict=True) if weight > 0),
-        key=lambda member: -member[1],
-    )
-    blended = sum(weight * one.out_of_fold for one, weight in members)
+    able = [one for one in candidates if one.trial.family != BASELINE] or candidates
+    members, chosen, combination = combined(able, prepared, seed, seconds / 2)
     reference = next((one for one in candidates if one.trial.family in cheap), None)
     reference = None if reference is candidates[0] else reference
     return Blend(
-        members=tuple(members),
-        score=judged.score(prepared.metric, np.asarray(blended)),
+        members=members,
+        chosen=chosen,
+        combination=combination,
         single=candidates[0],
-        judgement=_judge(candidates, members, reference, prepared, seed, seconds / 2),
+        judgement=judged_blend(members, combination, candidates, reference, prepared, Limit(seed, seconds / 2)),
         cheap=reference,
     )
 
 
-def _judge(
-    candidates: list[Candidate],
-    members: list[tuple[Candidate, float]],
-    cheap: Candidate | None,
+def combined(
+    able: Sequence[Candidate],
     prepared: Prepared,
     seed: int,
     seconds: float,
+    *,
+    combiners: Sequence[Combiner] = COMBINERS,
+    allowed: Allowed | None = None,
+) -> tuple[tuple[tuple[Candidate, float], ...], Chosen, Combination]:
+    """Choose how candidates are combined: the members with their shares, what was chosen, and their combination.
+
+    Args:
+        able: candidates that may be members.
+        prepared: the rows.
+        seed: of the study.
+        seconds: for it.
+        combiners: to choose from.
+        allowed: see `greedy_selection`.
+    """
+    tests = len(prepared.folds.test)
+    chosen = choose(
+        [one.out_of_fold for one in able],
+        prepared.judged,
+        prepared.metric,
+        task=prepared.data.task,
+        new=[one.unlabelled[:tests] for one in able],
+        seconds=seconds,
+        seed=derive_seed(seed, "combining"),
+        combiners=combiners,
+        select=partial(greedy_selection, allowed=allowed),
+    )
+    shares = chosen.combination.importance
+    order = np.array(sorted(chosen.combination.used, key=lambda place: -shares[place]), dtype=np.int64)
+    members = tuple((able[place], float(shares[place])) for place in order)
+    return members, chosen, chosen.combination.of(order)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Of a judgement: the study's seed, and the seconds that it may take."""
+
+    seed: int
+    seconds: float
+
+
+def judged_blend(
+    members: Sequence[tuple[Candidate, float]],
+    combination: Combination,
+    candidates: Sequence[Candidate],
+    cheap: Candidate | None,
+    prepared: Prepared,
+    limit: Limit,
 ) -> Judgement:
+    """Judge a blend on the test rows, against the best of the candidates, the baseline and a cheap one."""
     test = prepared.folds.test
     rows = slice(0, len(test))
     single = candidates[0]
-    predictions = {
-        "blend": np.asarray(sum(weight * one.unlabelled[rows] for one, weight in members)),
-        "single": single.unlabelled[rows],
-    }
+    blended = combination.apply(np.stack([one.unlabelled[rows] for one, _ in members]))
+    predictions = {"blend": combination.decisive(blended), "single": single.unlabelled[rows]}
     baseline = next((one for one in candidates if one.trial.family == BASELINE), None)
     if baseline is not None:
         predictions["baseline"] = baseline.unlabelled[rows]
@@ -161,5 +207,5 @@ def _judge(
         predictions["cheap"] = cheap.unlabelled[rows]
         names["cheap"] = f"The cheap reference ({cheap.trial.name})"
     target = prepared.data.target[test]
-    resampling = derive_seed(seed, "bootstrap")
-    return judge(prepared.metric, target, weight, predictions, names, seed=resampling, seconds=seconds)
+    resampling = derive_seed(limit.seed, "bootstrap")
+    return judge(prepared.metric, target, weight, predictions, names, seed=resampling, seconds=limit.seconds)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tunekit.data import GAPS, Schema
+from tunekit.ensemble import Combination
 from tunekit.errors import ExportError, StudyError
 from tunekit.executors import Ended, Job, Limits, LocalExecutor
 from tunekit.export import BlendPlan, Member, write_bundle
@@ -20,6 +23,7 @@ from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate, load_candidate
 from tunekit.study.earlier import bring_bases
 from tunekit.study.prepared import Prepared
+from tunekit.study.serving import Serving
 
 if TYPE_CHECKING:
     from tunekit.study.effort import Site
@@ -38,12 +42,21 @@ CONVERTING_SECONDS = 600.0
 """A net that takes longer to convert is given up."""
 
 
-def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, *, overwrite: bool) -> Path:
-    """Write the blend of a summary as a bundle.
+def export(
+    study: Study,
+    site: Site,
+    summary: dict[str, Any],
+    folder: Path,
+    *,
+    overwrite: bool,
+    serving: Serving | None,
+    tell: Callable[[str], object] | None,
+) -> Path:
+    """Write the blend of a summary as a bundle, or the best one that serving can afford; what that costs is told.
 
     Raises:
         StudyError: the data is not the one that was searched on, or a member's files are gone.
-        ExportError: the bundle would predict differently.
+        ExportError: the bundle would predict differently, or no blend is within the limits.
     """
     prepared = study.prepare()
     ledger = study.open_ledger_to_read(site)
@@ -55,9 +68,17 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, *, o
         absent = [member["trial"] for member in members if member["trial"] not in trials]
         if absent:
             raise StudyError(f"trial(s) {absent} of the blend are not in the ledger; run `tunekit search` again")
+        if serving is not None:
+            from tunekit.study.affordable import affordable
+
+            summary = {**summary, "ensemble": affordable(study, prepared, ledger, summary, serving)}
+            members = summary["ensemble"]["members"]
+            if tell is not None:
+                tell(summary["ensemble"]["serving"]["told"])
         candidates = [load_candidate(ledger, trials[member["trial"]], len(prepared.folds)) for member in members]
-        plan = _plan(study, prepared, ledger, summary, candidates)
-        convert_nets(study, prepared, ledger, [one for one in candidates if _is_net(ledger, one)])
+        weights = [member["weight"] for member in members]
+        plan = _as_searched(plan_of(study, prepared, ledger, candidates, weights), summary)
+        convert_nets(study, prepared, ledger, [one for one in candidates if is_net(ledger, one)])
         write_bundle(plan, folder, lambda position: converted(plan.members[position]), overwrite=overwrite)
     finally:
         ledger.close()
@@ -106,20 +127,19 @@ def _convert(executor: LocalExecutor, job: Job) -> None:
             reason = word
 
 
-def _plan(
-    study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], candidates: list[Candidate]
+def plan_of(
+    study: Study, prepared: Prepared, ledger: Ledger, candidates: list[Candidate], weights: list[float]
 ) -> BlendPlan:
+    """What is exported of candidates and their shares: their mean, without facts."""
     tests = len(prepared.folds.test)
     checked = min(tests, _most_checked(prepared.schema))
     real = prepared.data.raw_rows(prepared.folds.test[:checked])
     columns = {name: np.concatenate([real[name], probes]) for name, probes in prepared.probes.items()}
     predictions = [np.concatenate([one.unlabelled[:checked], one.unlabelled[tests:]]) for one in candidates]
-    weights = [member["weight"] for member in summary["ensemble"]["members"]]
     members = tuple(
         Member(one.trial.name, weight, ledger.fetch(one.trial), len(prepared.folds))
         for one, weight in zip(candidates, weights, strict=True)
     )
-    facts = {name: summary[name] for name in ("metric", "direction", "baseline", "ensemble")}
     return BlendPlan(
         name=study.name,
         task=prepared.data.task,
@@ -128,7 +148,6 @@ def _plan(
         schema=prepared.schema,
         members=members,
         facts={
-            **facts,
             "target": getattr(study.data, "target", None),
             "window": getattr(study.data, "told", None),
             "texts_like_gaps": _texts_like_gaps(prepared.schema),
@@ -137,6 +156,18 @@ def _plan(
         check_predictions=np.stack(predictions),
         targets=prepared.data.targets,
     )
+
+
+def _as_searched(plan: BlendPlan, summary: dict[str, Any]) -> BlendPlan:
+    """The plan with what the search found, and its way to combine."""
+    facts = {name: summary[name] for name in ("metric", "direction", "baseline", "ensemble")}
+    fitted = summary["ensemble"].get("combination")
+    if fitted is None:  # a single trial, or a blend of an earlier version: a mean
+        return replace(plan, facts={**facts, **plan.facts})
+    told = {name: value for name, value in fitted.items() if name != "fitted"}  # the graph holds the numbers
+    facts["ensemble"] = {**facts["ensemble"], "combination": told}
+    combination = Combination.from_plain(fitted["fitted"], plan.task, plan.weights)
+    return replace(plan, facts={**facts, **plan.facts}, combination=combination)
 
 
 def _most_checked(schema: Schema) -> int:
@@ -151,5 +182,6 @@ def _texts_like_gaps(schema: Schema) -> dict[str, list[str]]:
     return {name: texts for name, texts in found.items() if texts}
 
 
-def _is_net(ledger: Ledger, candidate: Candidate) -> bool:
+def is_net(ledger: Ledger, candidate: Candidate) -> bool:
+    """Whether its models are nets, which are converted."""
     return bool(load_facts(ledger.fetch(candidate.trial) / "fold0")["kind"] == "keras")

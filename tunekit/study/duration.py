@@ -43,3 +43,17 @@ def parse_size(text: str | int | None) -> int | None:
     if not parts:
         raise StudyError(f"size {text!r} is none; expected one such as 500MB or 2GB")
     return int(float(parts[1]) * UNITS[parts[2] or ""])
+
+
+def parse_latency(text: str | float | None) -> float | None:
+    """Milliseconds of "2ms", "0.5 s", "300us", or of a number; None of None.
+
+    >>> parse_latency("2ms"), parse_latency("0.5 s"), parse_latency(3)
+    (2.0, 500.0, 3.0)
+    """
+    if not isinstance(text, str):
+        return None if text is None else float(text)
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s)?", text.strip().lower())
+    if not parts:
+        raise StudyError(f"latency {text!r} is none; expected one such as 2ms or 0.5ms")
+    return float(parts[1]) * {"us": 1e-3, "s": 1e3}.get(parts[2] or "ms", 1.0)

@@ -11,6 +11,7 @@ from tunekit.executors import Limits
 from tunekit.ledger import Ledger
 from tunekit.study.blend import MOST_CANDIDATES
 from tunekit.study.duration import parse_duration, parse_size
+from tunekit.study.serving import Serving
 
 DEFAULT_BUDGET = 600.0
 """Seconds of a search that was given neither a budget nor a number of trials nor a score."""
@@ -67,6 +68,7 @@ class Effort:
         limits: of each trial.
         keep: so many of the best trials keep their models and predictions.
         disk: bytes that these may take; None for a share of what is free.
+        serving: what the exported blend may cost, or None.
     """
 
     budget: float | None
@@ -77,6 +79,7 @@ class Effort:
     limits: Limits
     keep: int = MOST_CANDIDATES
     disk: int | None = None
+    serving: Serving | None = None
 
     @classmethod
     def of(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.columns import ARRAY, TEXTS
-from tunekit.data import Dataset, Encoded, Folds, Schema, Split, default_split
+from tunekit.data import Dataset, Encoded, Folds, Schema, Split, TimeHoldout, TimeSplit, default_split
 from tunekit.data.lazy import LazyRows
 from tunekit.data.scales import suits_logarithm
 from tunekit.data.split import halves
@@ -59,8 +59,16 @@ class Prepared:
         """The targets of `covered`, in the parts by which trials are scored."""
         ends = np.cumsum([len(valid) for _, valid in self.folds.pairs])
         parts = tuple(np.arange(end - len(pair[1]), end) for end, pair in zip(ends, self.folds.pairs, strict=True))
-        weight = None if self.data.weight is None else self.data.weight[self.covered]
-        return Judged(self.data.target[self.covered], parts, weight)
+        data, rows = self.data, self.covered
+        temporal = isinstance(self.split, (TimeSplit, TimeHoldout)) and data.time is not None
+        return Judged(
+            data.target[rows],
+            parts,
+            None if data.weight is None else data.weight[rows],
+            data.time[rows] if data.time is not None and temporal else None,
+            None if data.group is None else data.group[rows],
+            data.horizon or 0.0,
+        )
 
     @property
     def identity(self) -> dict[str, str]:

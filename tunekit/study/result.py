@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.advice import advise
+from tunekit.ensemble import Chosen, Combination
 from tunekit.errors import StudyError
 from tunekit.objectives import pareto_front
 from tunekit.study.blend import Blend, best_first
 from tunekit.study.prepared import Prepared
+from tunekit.study.serving import Serving
 from tunekit.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -52,24 +54,43 @@ class Result:
         finally:
             ledger.close()
 
-    def export(self, folder: Path | str, *, overwrite: bool = False, trial: int | None = None) -> Path:
+    def export(
+        self,
+        folder: Path | str,
+        *,
+        overwrite: bool = False,
+        trial: int | None = None,
+        latency: str | float | None = None,
+        size: str | float | None = None,
+        tell: Callable[[str], object] | None = None,
+    ) -> Path:
         """Write the blend as a bundle that predicts with numpy and onnxruntime alone.
 
         Args:
             folder: to be created.
             overwrite: replace a bundle that is there.
             trial: number of a trial to be exported instead of the blend.
+            latency: what one prediction may take, such as "2ms", or milliseconds: the blend is selected anew under that
+                limit if need be. Left out, with `size` too: the limits that the search was given, if any.
+            size: of the graph's file, such as "20MB", or megabytes; as `latency`.
+            tell: is told what limits cost, which the manifest says too.
 
         Raises:
             StudyError: there is no blend yet, or the trial's models were not kept.
-            ExportError: the bundle would predict differently, or the folder holds something else.
+            ExportError: the bundle would predict differently, the folder holds something else, or no blend is within
+                the limits.
         """
         from tunekit.study.bundling import export
 
+        serving = Serving.of(latency, size)
+        if trial is not None and serving is not None:
+            raise StudyError(f"trial={trial} with a limit of latency or size; expected one: limits select a blend")
+        if trial is None and serving is None:
+            serving = Serving.from_plain(self.summary.get("serving"))
         summary = self.summary if trial is None else {**self.summary, "ensemble": self._alone(trial)}
         if summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
-        return export(self.study, self.site, summary, Path(folder), overwrite=overwrite)
+        return export(self.study, self.site, summary, Path(folder), overwrite=overwrite, serving=serving, tell=tell)
 
     def _alone(self, number: int) -> dict[str, Any]:
         """A trial as a blend of one."""
@@ -134,7 +155,7 @@ def summarise(
         "baseline": baseline,
         "trials": [trial_summary(trial) for trial in sorted(trials, key=lambda trial: trial.number)],
         **_front(trials, prepared.metric.direction, study.also_minimize),
-        "ensemble": None if blended is None else _ensemble(blended, prepared),
+        "ensemble": None if blended is None else ensemble_summary(blended, prepared),
         "advice": [one.to_json() for one in advise(trials, prepared.metric.direction)],
         "overhead": overhead,
     }
@@ -154,14 +175,29 @@ def _cheap(blended: Blend) -> dict[str, Any] | None:
     }
 
 
-def _ensemble(blended: Blend, prepared: Prepared) -> dict[str, Any]:
+def combination_summary(chosen: Chosen, combination: Combination) -> dict[str, Any]:
+    """How the members are combined and why, with all that is needed to do it."""
+    return {
+        "name": chosen.name,
+        "told": combination.told,
+        "why": chosen.why,
+        "on_rows_apart": chosen.apart,
+        "threshold": combination.threshold,
+        "tried": [{"name": one.name, "score": one.score, "said": one.said} for one in chosen.tried],
+        "fitted": combination.plain,
+    }
+
+
+def ensemble_summary(blended: Blend, prepared: Prepared) -> dict[str, Any]:
+    """The blend and its judgement."""
     judgement, single = blended.judgement, blended.single.trial
     return {
         "members": [
             {"trial": one.trial.number, "family": one.trial.family, "weight": weight, "score": one.trial.score}
             for one, weight in blended.members
         ],
-        "oof_score": blended.score,
+        "combination": combination_summary(blended.chosen, blended.combination),
+        "oof_score": blended.chosen.score,
         "test_score": judgement.blend,
         "test_interval": list(judgement.interval),
         "test_rows": len(prepared.folds.test),

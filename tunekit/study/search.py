@@ -99,6 +99,8 @@ def search(
             blended = blend(ledger, candidates, prepared, study.seed, seconds, effort.keep, cheap)
         overhead = _overhead(searched, clock.elapsed, conductor.busy_seconds, workers)
         summary = summarise(study, prepared, conductor.trials, blended, overhead)
+        if effort.serving is not None:
+            summary["serving"] = effort.serving.limits
         if judge:
             write_json(ledger.folder / "result.json", summary)
         observer.study_ended(summary)

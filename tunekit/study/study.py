@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from tunekit.study.prepared import Prepared, prepare
 from tunekit.study.program import program_digest
 from tunekit.study.result import Result
 from tunekit.study.search import search
+from tunekit.study.serving import Serving
 from tunekit.study.starting import StartFrom, plans_for
 from tunekit.tracking import Observer
 
@@ -104,6 +106,8 @@ class Study:
         limits: Limits | None = None,
         keep: int | None = None,
         disk: str | int | None = None,
+        latency: str | float | None = None,
+        size: str | float | None = None,
         storage: str | None = None,
         artifacts: str | None = None,
         executor: str = "local",
@@ -125,6 +129,9 @@ class Study:
             keep: so many of the best trials, and each family's best, keep their models and predictions for the blend;
                 30 if left out.
             disk: size that these may take, such as "2GB"; a fifth of the free space if left out.
+            latency: what one prediction of the exported blend may take, such as "2ms": the blend is selected anew under
+                that limit when it is exported, if need be.
+            size: the same for the size of its file, such as "20MB".
             storage: address of a PostgreSQL database to keep the ledger in, so that several machines can work on the
                 study; a file under `root` if left out.
             artifacts: an address that fsspec knows (such as "s3://bucket/folder") for trials' files; under `root` if
@@ -136,10 +143,12 @@ class Study:
             TunekitError: the study can't start. What was finished before is kept.
         """
         site = Site(Path(root), storage, artifacts, executor, ray_address)
+        serving = Serving.of(latency, size)
         effort = Effort.of(
             site, budget=budget, trials=trials, until=until, workers=workers, limits=limits, keep=keep, disk=disk
         )
         effort = search_earlier(self, site, effort, fresh=fresh, quiet=observers is not None)
+        effort = replace(effort, serving=serving)
         summary = search(self, effort, site, self._observers(observers, site.root, fresh), fresh=fresh)
         return Result(self, site, summary)
 

@@ -16,6 +16,7 @@ from tunekit.tracking.advice import advice_lines, importances
 from tunekit.tracking.front import front_rows
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text, trial_name
+from tunekit.tracking.summary import combination_lines
 from tunekit.trial import State, Trial
 
 STATUS = {
@@ -235,7 +236,8 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
         (trial_name(member), _weight_text(member.get("weight")), score_text(member.get("score")))
         for member in ensemble.get("members") or ()
     ]
-    return [*lines, "", "### The blend", *_table(("trial", "weight", standings.facts.metric), members)]
+    lines += ["", "### The blend", *_table(("trial", "weight", standings.facts.metric), members)]
+    return [*lines, *(part for line in combination_lines(ensemble) for part in ("", line))]
 
 
 def _cheap(cheap: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:

@@ -141,7 +141,16 @@ def _blend(ensemble: Mapping[str, Any], baseline: Any, metric: str) -> list[Rend
             (score_text(ensemble["test_baseline"]) if "test_baseline" in ensemble else "", score_text(baseline), ""),
         ),
     )
-    return [members, judged, Text(str(ensemble.get("verdict") or "no verdict"), style="bold")]
+    how = [Text(line) for line in combination_lines(ensemble)]
+    return [members, *how, judged, Text(str(ensemble.get("verdict") or "no verdict"), style="bold")]
+
+
+def combination_lines(ensemble: Mapping[str, Any]) -> list[str]:
+    """How the members are combined, and why."""
+    combination = ensemble.get("combination")
+    if not isinstance(combination, Mapping):
+        return []
+    return [f"combined by {combination.get('told')}", f"chosen: {combination.get('why')}"]
 
 
 def _cost(name: Any, value: Any) -> str:

@@ -1,0 +1,428 @@
+"""Ways to combine candidates: the same contract for all, how one is chosen, the guard, and the export of each."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from blends import CLASSES, House, house, no_nets  # type: ignore[import-not-found]
+
+from tunekit.bundle import Bundle
+from tunekit.ensemble import COMBINERS, Combination, Combiner, Fitting, Judged, choose, greedy_selection
+from tunekit.ensemble.calibration import Calibration, calibrate, kinds_for
+from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
+from tunekit.ensemble.nesting import blocks, nested
+from tunekit.ensemble.quick import COUNTS, MANY, MEANS, scores_of
+from tunekit.ensemble.threshold import best_threshold
+from tunekit.errors import ExportError
+from tunekit.export import write_bundle
+from tunekit.metrics import SHORT_NAMES, Metric, find_metric
+
+OUTPUTS = {"binary": 1, "multiclass": 3, "regression": 1}
+USUAL = {"binary": "logloss", "multiclass": "logloss", "regression": "rmse"}
+ROWS = 1500
+
+
+def made_up(task: str, rows: int = ROWS, seed: int = 0, candidates: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Targets, and predictions (candidates, rows, outputs) that are noisy and, one more than the other, too timid."""
+    random = np.random.default_rng(seed)
+    signal = random.normal(size=(rows, 3 if task == "multiclass" else 1)) * 2
+    noisy = [signal + random.normal(0, 0.5 + one / 3, signal.shape) for one in range(candidates)]
+    timid = np.stack([one * (0.5 + 0.1 * place) for place, one in enumerate(noisy)])
+    if task == "regression":
+        return signal[:, 0] + random.normal(0, 0.3, rows), timid
+    if task == "binary":
+        return (random.random(rows) < 1 / (1 + np.exp(-signal[:, 0]))).astype(float), 1 / (1 + np.exp(-timid))
+    shares = np.exp(timid)
+    target = (signal + random.gumbel(size=signal.shape)).argmax(axis=1).astype(float)
+    return target, shares / shares.sum(axis=2, keepdims=True)
+
+
+def in_parts(target: np.ndarray, parts: int = 5, **more: Any) -> Judged:
+    order = np.random.default_rng(1).permutation(len(target)) if "time" not in more else np.arange(len(target))
+    return Judged(target, tuple(np.array_split(order, parts)), **more)
+
+
+def fitting(task: str, rows: int = ROWS, *, weight: bool = False, metric: str | None = None, seed: int = 0) -> Fitting:
+    target, stack = made_up(task, rows, seed)
+    judged = in_parts(target, weight=np.linspace(0.5, 2.0, rows) if weight else None)
+    found = find_metric(metric or USUAL[task], task, OUTPUTS[task])
+    return Fitting(stack, judged, found, task, greedy_selection(stack, judged, found), float("inf"), 0)
+
+
+# The contract of all ways to combine.
+
+each = pytest.mark.parametrize("combiner", COMBINERS, ids=lambda one: one.name)
+every_task = pytest.mark.parametrize("task", OUTPUTS)
+
+
+@each
+@every_task
+@pytest.mark.parametrize("weight", [False, True], ids=["", "weighted"])
+def test_a_combination_is_sound(combiner: Combiner, task: str, weight: bool) -> None:
+    given = fitting(task, weight=weight)
+    combination = combiner.fit(given)
+    found = combination.apply(given.stack)
+    assert found.shape == given.stack.shape[1:]
+    assert np.isfinite(found).all()
+    assert (combination.weights >= 0).all()
+    assert combination.importance.sum() == pytest.approx(1, abs=1e-9)  # shares in floats
+    if task != "regression":
+        assert (found >= 0).all()
+        assert (found <= 1).all()
+    if task == "multiclass":
+        np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-9)  # sums of shares in floats
+
+
+@each
+@every_task
+def test_it_does_no_worse_than_the_worst_member_on_new_rows(combiner: Combiner, task: str) -> None:
+    given = fitting(task)
+    target, stack = made_up(task, seed=7)
+    everything = np.arange(len(target))
+    rows = Judged(target, (everything,))
+    combined = scores_of(given.metric, rows, combiner.fit(given).apply(stack)[None])[0]
+    assert combined < scores_of(given.metric, rows, stack).min(), "the smaller, the better: five noisy ones help"
+
+
+@each
+@every_task
+def test_the_same_rows_give_the_same_combination(combiner: Combiner, task: str) -> None:
+    given = fitting(task)
+    assert combiner.fit(given).plain == combiner.fit(given).plain
+
+
+@each
+@every_task
+def test_plain_data_holds_all_of_it(combiner: Combiner, task: str) -> None:
+    given = fitting(task)
+    combination = replace(combiner.fit(given), threshold=0.4, calibration=Calibration("temperature", 1.5))
+    used = combination.used
+    kept = combination.of(used)
+    plain = json.loads(json.dumps(kept.plain))
+    again = Combination.from_plain(plain, task, kept.importance)
+    if task == "regression":
+        combination, again = replace(combination, calibration=None), replace(again, calibration=None)
+    # Sums over fewer members are added in another order.
+    np.testing.assert_allclose(again.apply(given.stack[used]), combination.apply(given.stack), rtol=1e-9, atol=1e-12)
+    assert again.threshold == 0.4
+
+
+@each
+def test_candidates_may_be_one_or_alike(combiner: Combiner) -> None:
+    target, stack = made_up("regression")
+    for same in (stack[:1], np.repeat(stack[:1], 4, axis=0)):
+        given = replace(fitting("regression"), stack=same, selection=np.eye(len(same))[0], rows=in_parts(target))
+        assert np.isfinite(combiner.fit(given).apply(same)).all()
+
+
+def test_weights_of_a_linear_stacking_undo_what_is_timid() -> None:
+    """Members at four fifths of the size: no mean of them can be right, a sum of weights above one can."""
+    random = np.random.default_rng(0)
+    target = random.normal(size=2000)
+    stack = np.stack([0.8 * target + random.normal(0, 0.2, 2000) for _ in range(3)])[:, :, None]
+    rows = in_parts(target)
+    metric = find_metric("rmse", "regression", 1)
+    chosen = choose(list(stack), rows, metric, task="regression")
+    assert chosen.name == "linear stacking"
+    # 1.25 x 0.2 / sqrt(3) of noise remain, 0.144, and a mean leaves a fifth of the targets' deviation of 1 beside that.
+    assert chosen.score == pytest.approx(0.144, abs=0.01)
+    assert chosen.combination.weights.sum() == pytest.approx(1.23, abs=0.04)  # a bit below 1 / 0.8, for the noise
+
+
+# Which rows fit, and which judge.
+
+
+def test_folds_judge_in_turn() -> None:
+    rows = in_parts(np.random.default_rng(0).normal(size=500))
+    pairs = nested(rows, 0)
+    assert len(pairs) == 5
+    for part, (fit, judge) in zip(rows.parts, pairs, strict=True):
+        np.testing.assert_array_equal(judge, part)
+        assert not set(fit) & set(judge)
+        assert len(fit) + len(judge) == 500
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("horizon", [0.0, 25.0])
+def test_in_time_earlier_rows_fit(parts: int, horizon: float) -> None:
+    time = np.sort(np.random.default_rng(0).integers(0, 300, 900)).astype(float)
+    shuffled = [np.random.default_rng(2).permutation(part) for part in np.array_split(np.arange(900), parts)]
+    rows = Judged(np.arange(900.0), tuple(shuffled), time=time, horizon=horizon)
+    pairs = nested(rows, 0)
+    assert len(pairs) >= 3
+    for fit, judge in pairs:
+        assert time[fit].max() < time[judge].min()
+        assert time[fit].max() <= time[judge].min() - horizon
+
+
+def test_the_rows_of_a_single_fold_are_cut_with_groups_whole() -> None:
+    group = np.random.default_rng(0).integers(0, 40, 600)
+    rows = Judged(np.random.default_rng(1).normal(size=600), (np.arange(600),), group=group)
+    pairs = nested(rows, 0)
+    assert len(pairs) == 5
+    for fit, judge in pairs:
+        assert not set(group[fit]) & set(group[judge])
+    assert sorted(np.concatenate([judge for _, judge in pairs])) == list(range(600))
+
+
+def test_every_block_has_both_classes() -> None:
+    target = np.r_[np.zeros(450), np.ones(50)]
+    rows = Judged(target, (np.arange(500),))
+    parts = blocks(rows, np.arange(500), 0)
+    assert len(parts) == 10
+    assert all(target[part].sum() == 5 for part in parts)
+
+
+# Quick scores.
+
+
+@pytest.mark.parametrize("name", sorted(name for name, scorer in SHORT_NAMES.items() if scorer in {**COUNTS, **MEANS}))
+def test_a_quick_score_is_scikit_learns(name: str) -> None:
+    tasks = ["regression"] if SHORT_NAMES[name].startswith("neg_m") or name in ("r2", "rmse") else ["binary"]
+    tasks += ["multiclass"] if SHORT_NAMES[name] in MANY else []
+    for task in tasks:
+        target, stack = made_up(task, 400)
+        stack = np.round(stack, 1 if name in ("roc_auc", "average_precision") else 12)  # many of one probability
+        metric = find_metric(name, task, OUTPUTS[task])
+        for weight in (None, np.linspace(0.1, 2.0, 400)):
+            rows = in_parts(target, weight=weight)
+            expected = [rows.score(metric, one) for one in stack]
+            np.testing.assert_allclose(scores_of(metric, rows, stack), expected, rtol=1e-10)  # sums in another order
+
+
+def test_a_metric_of_ones_own_is_asked_itself() -> None:
+    target, stack = made_up("regression", 100)
+    metric = Metric("rmse", lambda y, p: float(len(y)), "minimize")
+    np.testing.assert_array_equal(scores_of(metric, in_parts(target), stack), [20.0] * 5)
+
+
+# The choice.
+
+
+def test_the_simplest_stands_where_nothing_else_tells_more() -> None:
+    random = np.random.default_rng(0)
+    target = random.normal(size=600)
+    stack = [(target + random.normal(0, 1, 600))[:, None] for _ in range(2)]
+    shrunk = [0.5 * one for one in stack]  # what the best linear model would make of each
+    chosen = choose(shrunk, in_parts(target), find_metric("r2", "regression", 1), task="regression")
+    assert chosen.apart
+    assert {one.name for one in chosen.tried} >= {"greedy selection", "bagged selection", "linear stacking"}
+    assert all(one.said for one in chosen.tried)
+
+
+def test_the_score_is_of_rows_that_were_not_fitted_on() -> None:
+    """Thirty candidates of pure noise: the selection finds some that fit these rows; others tell that it is luck."""
+    random = np.random.default_rng(0)
+    target = random.normal(size=120)
+    stack = [random.normal(0, 0.3, (120, 1)) for _ in range(30)]
+    rows, metric = in_parts(target), find_metric("rmse", "regression", 1)
+    chosen = choose(stack, rows, metric, task="regression", combiners=COMBINERS[:1])
+    fitted = rows.score(metric, chosen.combination.apply(np.stack(stack)))
+    assert chosen.apart
+    assert fitted < rows.score(metric, np.zeros((120, 1)))
+    assert fitted < 0.98 * chosen.score, "what fits by luck is some percent better than it is on other rows"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-3])
+def test_without_time_it_is_the_selection_and_says_so(seconds: float) -> None:
+    target, stack = made_up("binary", 600)
+    chosen = choose(list(stack), in_parts(target), find_metric("roc_auc", "binary", 1), task="binary", seconds=seconds)
+    assert not chosen.apart
+    assert chosen.name == "greedy selection"
+    assert "too little time" in chosen.why
+
+
+def test_with_few_rows_it_is_the_selection_and_says_so() -> None:
+    target, stack = made_up("regression", 30)
+    chosen = choose(list(stack), in_parts(target), find_metric("rmse", "regression", 1), task="regression")
+    assert not chosen.apart
+    assert "too few rows" in chosen.why
+
+
+def test_a_nested_score_of_rows_in_time_judges_later_ones() -> None:
+    target, stack = made_up("regression", 800)
+    rows = in_parts(target, 3, time=np.arange(800.0))
+    chosen = choose(list(stack), rows, find_metric("mae", "regression", 1), task="regression")
+    assert chosen.apart
+
+
+# The guard.
+
+
+def leaking(rows: int = 2000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Out of fold, one candidate knows half of the noise in its rows' targets: of new rows, it knows nothing of it."""
+    random = np.random.default_rng(seed)
+    signal, noise = random.normal(size=rows), random.normal(size=rows)
+    honest = [0.9 * signal + random.normal(0, 0.5, rows) for _ in range(2)]
+    known = np.stack([*honest, 0.2 * (signal + noise) + random.normal(0, 0.02, rows)])[:, :, None]
+    other = random.normal(size=rows)
+    new = [0.9 * other + random.normal(0, 0.5, rows) for _ in range(2)]
+    return signal + noise, known, np.stack([*new, 0.05 * other])[:, :, None]
+
+
+def test_what_only_out_of_fold_predictions_know_is_not_stacked() -> None:
+    target, known, new = leaking()
+    metric, rows = find_metric("rmse", "regression", 1), in_parts(target)
+    chosen = choose(list(known), rows, metric, task="regression", new=list(new))
+    assert "stacking" not in chosen.name
+    refused = [one for one in chosen.tried if one.said.startswith("refused")]
+    assert refused
+    assert "was refused" in chosen.why
+
+
+def test_a_score_too_good_to_be_true_is_refused() -> None:
+    assert refusal_by_score(0.5, 0.98, 1.0) is not None
+    assert "takes 50% off the best member's loss, where the selection takes 2%" in str(refusal_by_score(0.5, 0.98, 1.0))
+    assert refusal_by_score(0.85, 0.98, 1.0) is None, "some gain is what stacking is for"
+    assert refusal_by_score(0.5, 0.7, 1.0) is None, "the selection gains about as much"
+
+
+def test_predictions_that_are_wider_out_of_fold_are_refused() -> None:
+    _, stack = made_up("regression")
+    selection = Combination.weighted("regression", np.full(5, 0.2), 1)
+    assert refusal_by_new_rows(selection, selection, stack, stack[:, ::-1]) is None
+    said = refusal_by_new_rows(selection, selection, stack, 0.5 * stack)
+    assert said is not None
+    assert "2.0 times as wide" in said
+
+
+def test_a_departure_that_new_rows_dont_show_is_refused() -> None:
+    _, stack = made_up("regression")
+    selection = Combination.weighted("regression", np.full(5, 0.2), 1)
+    stacking = replace(selection, kind="linear", weights=np.array([0.0, 0.0, 0.0, 0.0, 1.0]))
+    moved = stack.copy()
+    moved[4] += 1.0
+    assert refusal_by_new_rows(stacking, selection, stack, stack) is None
+    assert "departs from the selection" in str(refusal_by_new_rows(stacking, selection, stack, moved))
+
+
+def test_honest_predictions_are_not_refused() -> None:
+    for seed in range(5):
+        target, stack = made_up("binary", 2 * ROWS, seed)
+        known, new = stack[:, :ROWS], stack[:, ROWS:]
+        metric = find_metric("logloss", "binary", 1)
+        chosen = choose(list(known), in_parts(target[:ROWS]), metric, task="binary", new=list(new))
+        assert not [one for one in chosen.tried if one.said.startswith("refused")]
+
+
+# Calibration and threshold.
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+def test_a_calibration_makes_timid_probabilities_bolder(kind: str) -> None:
+    random = np.random.default_rng(0)
+    odds = random.normal(size=4000) * 2
+    target = (random.random(4000) < 1 / (1 + np.exp(-odds))).astype(float)
+    timid = 1 / (1 + np.exp(-odds / 2))[:, None]
+    metric = find_metric("logloss", "binary", 1)
+    found = calibrate(kind, timid[:2000], target[:2000], None)
+    truth = metric.score(target[2000:], 1 / (1 + np.exp(-odds[2000:]))[:, None])
+    after = metric.score(target[2000:], found.apply(timid[2000:]))
+    assert after < metric.score(target[2000:], timid[2000:])
+    # The truth is the limit; a curve of some dozen knots, or one number, from 2,000 rows comes within a hundredth.
+    assert after == pytest.approx(truth, abs=0.01)
+    if kind == "temperature":
+        assert found.temperature == pytest.approx(0.5, abs=0.08)  # its standard error is some 0.02
+
+
+@pytest.mark.parametrize(
+    ("metric", "task", "kinds"),
+    [
+        ("logloss", "binary", ["temperature", "isotonic"]),
+        ("brier", "binary", ["temperature", "isotonic"]),
+        ("logloss", "multiclass", ["temperature"]),
+        ("roc_auc", "binary", []),
+        ("accuracy", "binary", []),
+        ("rmse", "regression", []),
+    ],
+)
+def test_only_metrics_that_reward_it_are_calibrated_for(metric: str, task: str, kinds: list[str]) -> None:
+    assert kinds_for(find_metric(metric, task, OUTPUTS[task]), task, 2000) == kinds
+
+
+def test_a_threshold_is_found_for_rare_classes() -> None:
+    random = np.random.default_rng(0)
+    odds = random.normal(size=6000) * 1.5 - 2.5
+    target = (random.random(6000) < 1 / (1 + np.exp(-odds))).astype(float)
+    shares = [(1 / (1 + np.exp(-odds - random.normal(0, 0.3, 6000))))[:, None] for _ in range(2)]
+    rows, metric = in_parts(target[:3000]), find_metric("f1", "binary", 1)
+    chosen = choose([one[:3000] for one in shares], rows, metric, task="binary")
+    assert chosen.combination.threshold < 0.45, "f1 wants more of the rare class than probabilities above a half"
+    found = chosen.combination.apply(np.stack(shares)[:, 3000:])
+    decided = chosen.combination.decisive(found)
+    np.testing.assert_array_equal(decided >= 0.5, found >= chosen.combination.threshold)
+    assert metric.score(target[3000:], decided) > metric.score(target[3000:], found) + 0.05
+    assert "predicted from a probability of" in chosen.why
+    assert best_threshold(find_metric("accuracy", "binary", 1), rows, shares[0][:3000]) == pytest.approx(0.5, abs=0.1)
+
+
+# The export of each.
+
+
+def exported(made: House, combination: Combination, folder: Path) -> tuple[Bundle, np.ndarray]:
+    """The bundle of three members and its raw predictions, after its own gate."""
+    kinds = ("linear", "boosted", "forest")
+    members = [made.fit(kind, float(share)) for kind, share in zip(kinds, combination.importance, strict=True)]
+    write_bundle(made.plan(*members, combination=combination), folder, no_nets)
+    bundle = Bundle.load(folder)
+    return bundle, bundle.raw(made.table)
+
+
+@every_task
+@each
+def test_the_graph_combines_as_python_does(combiner: Combiner, task: str, tmp_path: Path) -> None:
+    made = house(task, tmp_path)
+    random = np.random.default_rng(0)
+    target, stack = made_up(task, candidates=3)
+    if task == "regression":  # of the size of the house's prices
+        stack, target = stack * 50_000 + 200_000, target * 50_000 + 200_000
+    rows = in_parts(target)
+    metric = find_metric(USUAL[task], task, OUTPUTS[task])
+    shares = random.dirichlet(np.ones(3))
+    given = Fitting(stack, rows, metric, task, shares, float("inf"), 0)
+    combination = combiner.fit(given)
+    importance = combination.importance + 1e-3
+    bundle, raw = exported(made, replace(combination, importance=importance / importance.sum()), tmp_path / "model")
+    expected = combination.apply(np.moveaxis(bundle.predict_members(made.table), 1, 0))
+    # Python and onnxruntime have other logarithms and exponentials, in their last digits; and the latter adds trees'
+    # leaves as float32: some ten additions of a part in 10^7.
+    rtol = 1e-6 if combination.trees is not None else 1e-9
+    np.testing.assert_allclose(raw, expected, rtol=rtol, atol=1e-12)
+    assert bundle.manifest["combination"] == combination.told
+
+
+CALIBRATIONS = [
+    Calibration("temperature", 0.6),
+    Calibration("isotonic", 1.0, np.array([0.1, 0.3, 0.31, 0.9]), np.array([0.05, 0.2, 0.5, 0.97])),
+    Calibration("isotonic", 1.0, np.array([0.4]), np.array([0.3])),
+]
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS, ids=["temperature", "isotonic", "one knot"])
+def test_the_graph_calibrates_as_python_does(calibration: Calibration, tmp_path: Path) -> None:
+    made = house("binary", tmp_path)
+    combination = replace(Combination.weighted("binary", np.array([0.2, 0.5, 0.3]), 1), calibration=calibration)
+    bundle, raw = exported(made, replace(combination, threshold=0.3), tmp_path / "model")
+    expected = combination.apply(np.moveaxis(bundle.predict_members(made.table), 1, 0))
+    np.testing.assert_allclose(raw, expected, rtol=1e-9, atol=1e-12)  # as above
+    assert bundle.threshold == 0.3
+    found = np.asarray(bundle.predict(made.table))
+    np.testing.assert_array_equal(found, np.array(CLASSES["binary"])[(raw[:, 0] >= 0.3).astype(int)])
+
+
+def test_probabilities_of_several_classes_are_cooled_in_the_graph(tmp_path: Path) -> None:
+    made = house("multiclass", tmp_path)
+    plain = Combination.weighted("multiclass", np.array([0.2, 0.5, 0.3]), 3)
+    combination = replace(plain, calibration=Calibration("temperature", 1.7))
+    bundle, raw = exported(made, combination, tmp_path / "model")
+    expected = combination.apply(np.moveaxis(bundle.predict_members(made.table), 1, 0))
+    np.testing.assert_allclose(raw, expected, rtol=1e-9, atol=1e-12)  # as above
+
+
+def test_a_combination_of_other_members_is_refused(tmp_path: Path) -> None:
+    made = house("binary", tmp_path)
+    with pytest.raises(ExportError, match="a combination of 2 member"):
+        made.plan(made.fit("linear", 1.0), combination=Combination.weighted("binary", np.array([0.5, 0.5]), 1))

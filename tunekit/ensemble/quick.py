@@ -1,0 +1,156 @@
+"""Scores of many predictions at once: a selection asks for thousands, and scikit-learn's checks would cost more.
+
+For scikit-learn's own scorers that are asked for most; any other metric is asked one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.ensemble.judged import Judged, Predictions
+from tunekit.errors import MetricError
+from tunekit.metrics import Metric
+
+Scores = npt.NDArray[np.float64]
+
+
+def scores_of(metric: Metric, rows: Judged, stack: Predictions) -> Scores:
+    """(candidates,): the mean over the parts of each candidate's score.
+
+    Args:
+        metric: of the study.
+        rows: n targets.
+        stack: predictions (candidates, n, outputs).
+    """
+    quick = COUNTS.get(metric.scorer)
+    fits = rows.target.ndim == 1 and (stack.shape[2] == 1 or metric.scorer in MANY)
+    if quick is not None and fits and rows.weight is None:
+        found = [quick(rows.target[part], stack[:, part]) for part in rows.parts]
+    elif metric.scorer in MEANS and fits:
+        lost = MEANS[metric.scorer]
+        found = [
+            np.average(lost(rows.target[part], stack[:, part]), axis=1, weights=_weight(rows, part))
+            for part in rows.parts
+        ]
+        found = [np.sqrt(one) for one in found] if metric.scorer == ROOT else found
+    else:
+        return np.array([rows.score(metric, one) for one in stack])
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _weight(rows: Judged, part: npt.NDArray[np.int64]) -> Scores | None:
+    return None if rows.weight is None else rows.weight[part]
+
+
+def _squared(target: Scores, stack: Predictions) -> Scores:
+    return np.asarray((stack[:, :, 0] - target) ** 2)
+
+
+def _absolute(target: Scores, stack: Predictions) -> Scores:
+    return np.abs(stack[:, :, 0] - target)
+
+
+def _surprise(target: Scores, stack: Predictions) -> Scores:
+    least = np.finfo(np.float64).eps
+    if stack.shape[2] == 1:
+        right = np.where(target == 1, stack[:, :, 0], 1.0 - stack[:, :, 0])
+    else:
+        right = np.take_along_axis(stack, target.astype(int)[None, :, None], axis=2)[:, :, 0] / stack.sum(axis=2)
+    return np.asarray(-np.log(np.clip(right, least, 1.0 - least)))
+
+
+def _right(target: Scores, stack: Predictions) -> Scores:
+    found = stack[:, :, 0] >= 0.5 if stack.shape[2] == 1 else stack.argmax(axis=2)
+    return np.asarray(found == target, dtype=np.float64)
+
+
+def _area(target: Scores, stack: Predictions) -> Scores:
+    """ROC-AUC by ranks (Mann and Whitney 1947); ties count half."""
+    positive = _both(target) == 1
+    count = positive.sum()
+    found = []
+    for one in stack[:, :, 0]:
+        order = np.argsort(one)
+        starts = np.flatnonzero(np.r_[True, np.diff(one[order]) != 0])
+        hits = np.add.reduceat(positive[order].astype(np.float64), starts)
+        ends = np.r_[starts[1:], len(one)]
+        found.append(hits @ ((starts + 1 + ends) / 2))  # rows of one probability have their mean rank
+    return np.asarray((np.array(found) - count * (count + 1) / 2) / (count * (len(target) - count)))
+
+
+def _precision(target: Scores, stack: Predictions) -> Scores:
+    """Average precision: rows of one probability are found together."""
+    _both(target)
+    found = []
+    for one in stack[:, :, 0]:
+        order = np.argsort(-one, kind="stable")
+        ends = np.flatnonzero(np.r_[np.diff(one[order]) != 0, True])
+        hits = np.cumsum(target[order])[ends]
+        found.append((np.diff(hits, prepend=0.0) * hits / (ends + 1)).sum() / hits[-1])
+    return np.array(found)
+
+
+def _determination(target: Scores, stack: Predictions) -> Scores:
+    return np.asarray(1.0 - _squared(target, stack).mean(axis=1) / target.var())
+
+
+def _counts(target: Scores, stack: Predictions) -> tuple[Scores, Scores, float, float]:
+    """Rows found of the second class and of the first, (candidates,) each, and how many rows of these there are."""
+    positive = target == 1
+    found = stack[:, :, 0] >= 0.5
+    hits, total = (found & positive).sum(axis=1), float(positive.sum())
+    return hits.astype(float), (~found & ~positive).sum(axis=1).astype(float), total, len(target) - total
+
+
+def _f1_of(hits: Scores, others: Scores, total: float, rest: float) -> Scores:
+    errors = (total - hits) + (rest - others)
+    return np.asarray(2 * hits / np.maximum(2 * hits + errors, 1.0))
+
+
+def _f1(target: Scores, stack: Predictions) -> Scores:
+    return _f1_of(*_counts(target, stack))
+
+
+def _f1_macro(target: Scores, stack: Predictions) -> Scores:
+    hits, others, total, rest = _counts(_both(target), stack)
+    return (_f1_of(hits, others, total, rest) + _f1_of(others, hits, rest, total)) / 2
+
+
+def _balanced(target: Scores, stack: Predictions) -> Scores:
+    hits, others, total, rest = _counts(_both(target), stack)
+    return (hits / total + others / rest) / 2
+
+
+def _both(target: Scores) -> Scores:
+    if target.min() == target.max():
+        raise MetricError("only one class is present; expected rows of every class")
+    return target
+
+
+ROOT = "neg_root_mean_squared_error"
+
+MEANS: dict[str | None, Callable[[Scores, Predictions], Scores]] = {
+    ROOT: _squared,
+    "neg_mean_squared_error": _squared,
+    "neg_mean_absolute_error": _absolute,
+    "neg_log_loss": _surprise,
+    "neg_brier_score": _squared,
+    "accuracy": _right,
+}
+"""Scorers that are a mean over rows, weighted or not, of what is lost or won: (candidates, n)."""
+
+COUNTS: dict[str | None, Callable[[Scores, Predictions], Scores]] = {
+    "balanced_accuracy": _balanced,
+    "f1": _f1,
+    "f1_macro": _f1_macro,
+    "r2": _determination,
+    "roc_auc": _area,
+    "average_precision": _precision,
+}
+"""Scorers of all rows together, without weights: (candidates,)."""
+
+MANY = ("neg_log_loss", "accuracy")
+"""Those that also fit predictions of several classes."""

@@ -1,0 +1,49 @@
+"""From which probability on the second of two classes is predicted, where the metric counts decisions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tunekit.ensemble.combination import EVEN
+from tunekit.ensemble.judged import Judged, Predictions
+from tunekit.ensemble.quick import scores_of
+from tunekit.metrics import Metric
+
+COUNTED = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "f1_weighted", "f1_micro", "jaccard", "matthews_corrcoef")
+"""Scorers whose best threshold weighs two kinds of errors. Precision or recall alone would want all rows, or none."""
+
+GRID = 60
+"""Thresholds that are compared: quantiles of the probabilities."""
+
+FLAT = 0.1
+"""Standard deviations of the grid's scores by which a threshold may be worse than the best and count as good."""
+
+
+def has_threshold(metric: Metric, task: str) -> bool:
+    """Whether a threshold other than a half may be better."""
+    return task == "binary" and metric.scorer in COUNTED
+
+
+def best_threshold(metric: Metric, rows: Judged, shares: Predictions) -> float:
+    """The middle of the thresholds that do about as well as the best one: a peak is luck.
+
+    Args:
+        metric: see `has_threshold`.
+        rows: n targets.
+        shares: probabilities (n, 1).
+    """
+    sign = 1.0 if metric.direction == "minimize" else -1.0
+    grid = np.unique(np.append(np.quantile(shares, np.linspace(0.02, 0.98, GRID)), EVEN))
+    grid = grid[(grid > 0.01) & (grid < 0.99)]
+    whole = replace(rows, parts=(np.arange(len(rows)),))
+    losses = sign * scores_of(metric, whole, (shares[None] >= grid[:, None, None]).astype(float))
+    good = losses <= losses.min() + FLAT * losses.std()
+    best = int(losses.argmin())
+    low, high = best, best
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high + 1 < len(grid) and good[high + 1]:
+        high += 1
+    return float((grid[low] + grid[high]) / 2)
