@@ -34,6 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "ensemble": GROUND,
     "export": MIDDLE | {"training", "executors"},  # above the study, whose result exports itself
     "study": UPPER,
+    "estimators": UPPER | {"study"},  # a study with scikit-learn's face
     "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
     "cli": UPPER | {"study", "serve"},
     "__main__": {"cli"},
@@ -48,7 +49,7 @@ LIBRARIES: dict[str, set[str]] = {
     "scipy": ANYWHERE,
     "pyarrow": {"data"},
     "PIL": {"bundle"},  # imported only where a picture's file is read
-    "sklearn": {"families", "metrics", "data", "executors"},  # executors: preloading only
+    "sklearn": {"families", "metrics", "data", "executors", "estimators"},  # executors: preloading only
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},
     "xgboost": {"families", "executors"},
