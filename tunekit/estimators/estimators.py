@@ -20,8 +20,8 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
 
     `fit` runs a `tk.Study` and keeps its bundle: `predict` needs no TensorFlow, and a fitted estimator can be pickled.
     Rows are a DataFrame, whose columns may be categories, texts, dates and booleans, with missing values, or an array
-    of numbers in which NaN is missing. Rows of a class that has fewer than four are used several times, weighing as much
-    together as they did.
+    of numbers in which NaN is missing. Rows of a class that has fewer than four are used several times, weighing as
+    much together as they did.
 
     Args:
         budget: time of a `fit`, such as "2m" or seconds. Ten minutes if there is no `trials` either.
