@@ -1,6 +1,7 @@
 """AutoGluon's `best_quality`; its size is that of a copy for deployment."""
 
 from autogluon.tabular import TabularPredictor, __version__
+
 from benchmarks.quality.systems.contest import Contest, size_of
 
 METRICS = {

@@ -3,6 +3,7 @@
 import pickle
 
 import flaml
+
 from benchmarks.quality.systems.contest import Contest
 
 METRICS = {"rmse": "rmse", "roc_auc": "roc_auc", "average_precision": "ap", "logloss": "log_loss"}

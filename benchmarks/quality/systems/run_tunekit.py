@@ -1,8 +1,7 @@
 """tunekit, as scikit-learn's users call it: what suits a table, and the exported bundle predicts."""
 
-from benchmarks.quality.systems.contest import Contest, size_of
-
 import tunekit as tk
+from benchmarks.quality.systems.contest import Contest, size_of
 
 
 def main() -> None:

@@ -12,9 +12,10 @@ import numpy as np
 import optuna
 import pandas as pd
 import xgboost
-from benchmarks.quality.systems.contest import Contest
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import KFold, StratifiedKFold
+
+from benchmarks.quality.systems.contest import Contest
 
 MANY = 10_000
 """Rows from which on one part judges instead of five."""
@@ -53,22 +54,27 @@ class Tuned:
 
     Args:
         contest: what it is for.
-        deadline: when it ends.
+        end: when the last fit must have ended.
         columns: makes XGBoost's rows of a frame.
         target: of the rows to learn from.
     """
 
-    def __init__(self, contest: Contest, deadline: float, columns: Any, target: Any) -> None:
+    def __init__(self, contest: Contest, end: float, columns: Any, target: Any) -> None:
         self._contest = contest
-        self._deadline = deadline
+        self._end = end
         self._columns = columns
         self._target = target
         self._classes = int(target.max()) + 1
         kind = StratifiedKFold if contest.kind != "regression" else KFold
         parts = list(kind(5, shuffle=True, random_state=contest.seed).split(contest.x, target))
         self._parts = parts[:1] if len(target) >= MANY else parts
-        self.seconds = 0.0
+        self._longest = 0.05 * contest.seconds
         self.rounds: dict[int, int] = {}
+
+    @property
+    def deadline(self) -> float:
+        """When the search must end, for the fit on all rows takes somewhat longer than the longest on a part."""
+        return self._end - 1.5 * self._longest
 
     def __call__(self, trial: Any) -> float:
         """The score of a trial's values."""
@@ -82,21 +88,18 @@ class Tuned:
             "lambda": trial.suggest_float("lambda", 1e-8, 1e2, log=True),
             "alpha": trial.suggest_float("alpha", 1e-8, 1e2, log=True),
         }
-        scores, rounds, longest = [], [], 0.0
+        scores, rounds = [], []
         for train, valid in self._parts:
             begun = time.monotonic()
             booster = self.fit(values, train, valid)
-            longest = max(longest, time.monotonic() - begun)
-            if time.monotonic() > self._deadline:
-                # A trial that was cut short tells too little, unless there is no other.
-                if trial.number:
-                    raise optuna.TrialPruned
-                scores.append(booster.best_score)
-                rounds.append(booster.best_iteration + 1)
-                break
+            self._longest = max(self._longest, time.monotonic() - begun)
+            over = time.monotonic() > self.deadline
+            if over and trial.number:  # cut short, it tells too little, unless there is no other
+                raise optuna.TrialPruned
             scores.append(booster.best_score)
             rounds.append(booster.best_iteration + 1)
-        self.seconds = max(self.seconds, longest)
+            if over:
+                break
         self.rounds[trial.number] = int(np.mean(rounds))
         return float(np.mean(scores))
 
@@ -117,7 +120,7 @@ class Tuned:
             rounds,
             evals=[(self._rows(valid), "valid")],
             custom_metric=own,
-            callbacks=[Deadline(self._deadline), stop],
+            callbacks=[Deadline(self.deadline), stop],
             verbose_eval=False,
         )
 
@@ -132,13 +135,13 @@ def main() -> None:
     begun = time.monotonic()
     contest = Contest.begin()
     levels = {
-        name: sorted(column.dropna().astype(str).unique())
+        str(name): sorted(column.dropna().astype(str).unique())
         for name, column in contest.x.items()
         if not pd.api.types.is_numeric_dtype(column)
     }
 
     def columns(frame: pd.DataFrame) -> pd.DataFrame:
-        known = {name: pd.Categorical(frame[name], categories=texts) for name, texts in levels.items()}
+        known = {str(name): pd.Categorical(frame[name], categories=texts) for name, texts in levels.items()}
         return frame.assign(**known)
 
     target, classes = np.asarray(contest.train[contest.target]), np.array([])
@@ -147,14 +150,15 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     higher = contest.metric in ("roc_auc", "average_precision")
     with contest.timed("fit_seconds"):
-        tuned = Tuned(contest, begun + 0.9 * contest.seconds, columns, target)
+        tuned = Tuned(contest, begun + contest.seconds, columns, target)
         sampler = optuna.samplers.TPESampler(seed=contest.seed)
         study = optuna.create_study(direction="maximize" if higher else "minimize", sampler=sampler)
         study.enqueue_trial(DEFAULTS | {"gamma": 1e-8, "lambda": 1.0, "alpha": 1e-8})
-        while time.monotonic() + tuned.seconds < begun + 0.9 * contest.seconds:
+        while time.monotonic() < tuned.deadline:
             study.optimize(tuned, n_trials=1)
         best = study.best_trial
         booster = tuned.fit(best.params, np.arange(len(target)), rounds=tuned.rounds[best.number])
+        booster.set_param({"nthread": 1})  # best for single rows
         booster.save_model(contest.folder / "model.ubj")
     (contest.folder / "levels.json").write_text(json.dumps(levels))
     size = sum((contest.folder / name).stat().st_size for name in ("model.ubj", "levels.json"))
