@@ -130,7 +130,7 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
             classes=None if labels is None else list(range(int(labels.max()) + 1)),
         )
         dataset = table.load()
-        split = self.split or suitable_split(len(frame), labels)
+        split = self.split or suitable_split(dataset)
         seed = self.random_state
         seed = int(seed) if isinstance(seed, (int, np.integer)) else int(check_random_state(seed).randint(MOST_SEED))
         own = hashlib.sha256(repr((dataset.digest, split, str(self.metric), seed)).encode()).hexdigest()

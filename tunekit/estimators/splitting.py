@@ -7,17 +7,21 @@ withheld from training for the verdict.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.data import Holdout, KFold, Split, StratifiedKFold
-from tunekit.data.split import LARGE
+from tunekit.data import Dataset, KFold, Split, StratifiedKFold, default_split
 
-TEST = 0.1
+TEST = 0.05
 """Share of the rows that only the verdict sees, if they are many."""
 
-FOLDS = 5
+ENOUGH = 20
+"""Rows from which on a share of `TEST` is one at least, and the folds can be the usual ones."""
+
+MOST_FOLDS = 5
+"""Where rows are fewer than that."""
 
 LEAST_ROWS = 4
 """Rows below which nothing can be split: a row to judge on, and more than one in each of two folds."""
@@ -41,28 +45,27 @@ def often_enough(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], 
     return positions, None if len(positions) == len(labels) else 1.0 / times[positions]
 
 
-def suitable_split(rows: int, labels: npt.NDArray[np.int64] | None) -> Split:
-    """The split for so many rows.
+def suitable_split(data: Dataset) -> Split:
+    """The split for rows, of which each class has enough: the usual one, or fewer folds and a larger share to judge on.
 
     Args:
-        rows: n.
-        labels: (n,) position of each row's class, each class often enough; None for numbers.
+        data: the rows.
     """
-    if rows > LARGE:
-        return Holdout(test=TEST)
-    if labels is None:
+    rows = len(data)
+    if not data.classes:
+        if rows >= 2 * ENOUGH:
+            return replace(default_split(data), test=TEST)
         test = max(TEST, 1.5 / rows)
         return KFold(_folds(rows * (1 - test)), test=test)
-    counts = np.bincount(labels)
-    test = max(TEST, (len(counts) + 0.5) / rows)
-    judged = int(counts.max())  # a fold may lack a class, but not every class
-    if len(counts) == 2:
-        judged = int(counts.min())  # metrics of two classes, such as ROC-AUC, need both in every part
-        test = max(test, 1.0 / judged)
-    test = min(test, 0.5)
+    counts = np.bincount(data.target.astype(np.int64))
+    # Metrics of two classes, such as ROC-AUC, need both in every part; of more, a part may lack one, but not each part.
+    judged = int(counts.min() if len(counts) == 2 else counts.max())
+    if judged >= ENOUGH and rows >= ENOUGH * (len(counts) + 1):
+        return replace(default_split(data), test=TEST)
+    test = min(max(TEST, (len(counts) + 0.5) / rows, 1.0 / judged), 0.5)
     apart = math.ceil(test * rows)
     return StratifiedKFold(_folds(judged - math.ceil(judged * apart / rows)), test=test)
 
 
 def _folds(most: float) -> int:
-    return max(2, min(FOLDS, int(most)))
+    return max(2, min(MOST_FOLDS, int(most)))
