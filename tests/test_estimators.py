@@ -103,6 +103,7 @@ def test_an_exported_estimator_is_a_bundle(people, fitted, tmp_path: Path) -> No
     x, _ = people
     bundle = tk.Bundle.load(fitted.export(tmp_path / "model"))
     assert np.array_equal(bundle.predict_proba(x), fitted.predict_proba(x))
+    assert np.array_equal(bundle.predict(x), fitted.predict(x))
     with pytest.raises(FileExistsError):
         fitted.export(tmp_path / "model")
 
@@ -113,6 +114,24 @@ def test_a_clone_is_not_fitted_and_a_seed_gives_the_same_model_again(people, fit
     with pytest.raises(NotFittedError):
         again.predict(x)
     assert np.array_equal(again.fit(x, y).predict_proba(x), fitted.predict_proba(x))
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        np.array([False, True]),
+        np.array([3.0, -1.0]),
+        np.array(["", "b"]),
+        np.array(["c", "a", "b"], dtype=object),
+    ],
+    ids=["booleans", "floats", "an empty text", "texts"],
+)
+def test_classes_of_any_type_come_back_as_they_were(classes: np.ndarray) -> None:
+    positions = np.arange(60) % len(classes)
+    x = positions[:, None] + np.random.default_rng(0).normal(0.0, 0.1, (60, 2))
+    model = tk.TunekitClassifier(**CHEAP).fit(x, classes[positions])
+    assert model.classes_.dtype == classes.dtype
+    assert list(model.predict(x)) == list(classes[positions])  # the classes are far apart
 
 
 def test_it_works_in_a_pipeline_and_under_a_grid_search() -> None:

@@ -106,34 +106,35 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
         frame: pd.DataFrame,
         target: npt.NDArray[Any],
         weight: npt.NDArray[np.float64] | None,
-        labels: npt.NDArray[np.int64] | None,
+        classes: list[Any] | None,
         numeric: bool,
     ) -> None:
         """Run the study, and keep its bundle.
 
         Args:
             frame: the rows.
-            target: (n,) numbers, or labels.
+            target: (n,) numbers, or classes.
             weight: (n,) or None.
-            labels: the target, if it holds positions of classes.
+            classes: in order; None for numbers.
             numeric: whether each column holds numbers, whatever they look like.
         """
         name, weighing = _free(frame, "target"), _free(frame, "weight")
         kinds = dict.fromkeys(frame.columns, "number") if numeric else {}
-        kinds[name] = "number" if labels is None else "category"
+        kinds[name] = "number" if classes is None else "category"
         added = {name: target} if weight is None else {name: target, weighing: weight}
         table = Table(
             frame.assign(**added),
             target=name,
             weight=None if weight is None else weighing,
             kinds=kinds,
-            classes=None if labels is None else list(range(int(labels.max()) + 1)),
+            classes=classes,
         )
         dataset = table.load()
         split = self.split or suitable_split(dataset)
         seed = self.random_state
         seed = int(seed) if isinstance(seed, (int, np.integer)) else int(check_random_state(seed).randint(MOST_SEED))
-        own = hashlib.sha256(repr((dataset.digest, split, str(self.metric), seed)).encode()).hexdigest()
+        metric = getattr(self.metric, "identity", getattr(self.metric, "__qualname__", self.metric))
+        own = hashlib.sha256(repr((dataset.digest, split, metric, seed)).encode()).hexdigest()
         study = Study(
             f"{type(self).__name__}-{own[:12]}",
             data=Typed(dataset, name),

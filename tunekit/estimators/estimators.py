@@ -74,7 +74,8 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
         if copied is not None:
             weight = copied if weight is None else copied * weight[rows]
             frame, labels = frame.iloc[rows].reset_index(drop=True), labels[rows]
-        self._search(frame, labels, weight, labels, not isinstance(X, pd.DataFrame))
+        names = _names(self.classes_)
+        self._search(frame, np.array(names)[labels], weight, names, not isinstance(X, pd.DataFrame))
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -86,7 +87,8 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
         Returns:
             (n,): of two classes the second one from a probability of 0.5 on; of more, the most probable one.
         """
-        positions = self._predicted(X).astype(np.int64)
+        shares = self.predict_proba(X)
+        positions = shares.argmax(axis=1) if shares.shape[1] > 2 else (shares[:, 1] >= 0.5).astype(np.int64)
         return np.asarray(self.classes_[positions])
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
@@ -99,6 +101,15 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
             (n, K), in the order of `classes_`.
         """
         return self._predicted(X, shares=True)
+
+
+def _names(classes: npt.NDArray[Any]) -> list[Any]:
+    """The classes as a bundle can hold them; their positions where one is a text of nothing, which is no value there."""
+    plain = classes.tolist()
+    if classes.dtype.kind in "biuf":
+        return plain if classes.dtype.kind == "b" else [int(one) for one in plain]
+    texts = all(isinstance(one, str) and one.strip() for one in plain)
+    return plain if texts else list(range(len(plain)))
 
 
 class TunekitRegressor(RegressorMixin, TunekitEstimator):  # type: ignore[misc]
