@@ -104,7 +104,7 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
 
 
 def _names(classes: npt.NDArray[Any]) -> list[Any]:
-    """The classes as a bundle can hold them; their positions where one is a text of nothing, which is no value there."""
+    """The classes as a bundle can hold them; their positions where one is a blank text, which is no value there."""
     plain = classes.tolist()
     if classes.dtype.kind in "biuf":
         return plain if classes.dtype.kind == "b" else [int(one) for one in plain]
