@@ -18,7 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import tunekit as tk
 from tunekit.data import Dataset, Schema
 from tunekit.data.schema import Column
-from tunekit.errors import DataError
+from tunekit.errors import DataError, StudyError
 from tunekit.estimators.splitting import LEAST_OF_CLASS, often_enough, suitable_split
 
 CHEAP = {"families": [tk.Linear()], "trials": 1, "workers": 1, "random_state": 0}
@@ -181,6 +181,11 @@ def test_a_search_with_a_root_stays_there_and_is_resumed(people, tmp_path: Path)
 def test_what_cannot_be_learnt_is_refused_as_scikit_learn_does(x, y, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         tk.TunekitClassifier(**CHEAP).fit(x, y)
+
+
+def test_a_budget_that_is_too_short_says_what_to_give(people) -> None:
+    with pytest.raises(StudyError, match=r"within budget='1s', trials=None; expected more of either"):
+        tk.TunekitClassifier(budget="1s", families=[tk.Linear()]).fit(*people)  # less than the blend needs
 
 
 def test_an_error_of_the_rows_is_a_value_error() -> None:

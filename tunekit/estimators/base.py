@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from tunekit.bundle import Bundle
 from tunekit.data import Dataset, Split, Table
+from tunekit.errors import StudyError
 from tunekit.estimators.splitting import LEAST_ROWS, suitable_split
 from tunekit.executors import servers_kept
 from tunekit.families import Family
@@ -151,6 +152,11 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
                 observers=self._observers(),
                 root=folder if self.root is None else self.root,
             )
+            if result.summary["ensemble"] is None:
+                raise StudyError(
+                    f"no model was fitted on every fold within budget={self.budget!r}, trials={self.trials!r}; "
+                    "expected more of either, such as budget='2m', or quicker families, such as families=[tk.Linear()]"
+                )
             exported = result.export(Path(folder) / "bundle")
             self._files = {path.name: path.read_bytes() for path in sorted(exported.iterdir())}
         self.summary_ = result.summary
