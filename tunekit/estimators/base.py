@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tunekit.bundle import Bundle
-from tunekit.data import Dataset, Split, Table
+from tunekit.data import Split
 from tunekit.errors import StudyError
+from tunekit.estimators.rows import TypedRows, numbered
 from tunekit.estimators.splitting import LEAST_ROWS, suitable_split
 from tunekit.executors import servers_kept
 from tunekit.families import Family
@@ -25,25 +26,6 @@ from tunekit.metrics import Metric
 from tunekit.study import Study
 
 MOST_SEED = 2**31 - 1
-
-
-class Typed:
-    """Rows that are typed already, as a study's data.
-
-    Args:
-        dataset: the rows.
-        target: the name of what is predicted.
-    """
-
-    suits = "table"
-
-    def __init__(self, dataset: Dataset, target: str) -> None:
-        self.target = target
-        self._dataset = dataset
-
-    def load(self) -> Dataset:
-        """The rows."""
-        return self._dataset
 
 
 class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
@@ -94,58 +76,18 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
                 self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan", ensure_min_samples=least
             )
             named = getattr(self, "feature_names_in_", None)
-            return pd.DataFrame(values, columns=_numbered(range(values.shape[1])) if named is None else list(named))
+            return pd.DataFrame(values, columns=numbered(range(values.shape[1])) if named is None else list(named))
         validate_data(self, X, reset=reset, skip_check_array=True)
         if len(X) < least:
             raise ValueError(f"X is a DataFrame with n_samples = {len(X)}; expected at least {least} rows")
         if not all(isinstance(name, str) for name in X.columns):
-            X = X.set_axis(_numbered(X.columns), axis=1)
+            X = X.set_axis(numbered(X.columns), axis=1)
         return pd.DataFrame(X).reset_index(drop=True)
 
-    def _search(
-        self,
-        frame: pd.DataFrame,
-        target: npt.NDArray[Any],
-        weight: npt.NDArray[np.float64] | None,
-        classes: list[Any] | None,
-        numeric: bool,
-    ) -> None:
-        """Run the study, and keep its bundle.
-
-        Args:
-            frame: the rows.
-            target: (n,) numbers, or classes.
-            weight: (n,) or None.
-            classes: in order; None for numbers.
-            numeric: whether each column holds numbers, whatever they look like.
-        """
-        name, weighing = _free(frame, "target"), _free(frame, "weight")
-        kinds = dict.fromkeys(frame.columns, "number") if numeric else {}
-        kinds[name] = "number" if classes is None else "category"
-        added = {name: target} if weight is None else {name: target, weighing: weight}
-        table = Table(
-            frame.assign(**added),
-            target=name,
-            weight=None if weight is None else weighing,
-            kinds=kinds,
-            classes=classes,
-        )
-        dataset = table.load()
-        split = self.split or suitable_split(dataset)
-        seed = self.random_state
-        seed = int(seed) if isinstance(seed, (int, np.integer)) else int(check_random_state(seed).randint(MOST_SEED))
-        metric = getattr(self.metric, "identity", getattr(self.metric, "__qualname__", self.metric))
-        own = hashlib.sha256(repr((dataset.digest, split, metric, seed)).encode()).hexdigest()
-        study = Study(
-            f"{type(self).__name__}-{own[:12]}",
-            data=Typed(dataset, name),
-            metric=self.metric,
-            families=self.families,
-            split=split,
-            seed=seed,
-        )
+    def _search(self, rows: TypedRows) -> None:
+        """Run the study of the rows, and keep its bundle."""
         with tempfile.TemporaryDirectory(prefix="tunekit-") as folder, servers_kept():
-            result = study.run(
+            result = self._study(rows).run(
                 budget=self.budget,
                 trials=self.trials,
                 workers=self.workers,
@@ -161,6 +103,16 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
             self._files = {path.name: path.read_bytes() for path in sorted(exported.iterdir())}
         self.summary_ = result.summary
         self.bundle_ = opened(self._files)
+
+    def _study(self, rows: TypedRows) -> Study:
+        """Named by what must be the same for it to be resumed: in one root there may be many, one for each fold."""
+        split = self.split or suitable_split(rows.dataset)
+        seed = self.random_state
+        seed = int(seed) if isinstance(seed, (int, np.integer)) else int(check_random_state(seed).randint(MOST_SEED))
+        metric = getattr(self.metric, "identity", getattr(self.metric, "__qualname__", self.metric))
+        own = hashlib.sha256(repr((rows.dataset.digest, split, metric, seed)).encode()).hexdigest()
+        name = f"{type(self).__name__}-{own[:12]}"
+        return Study(name, data=rows, metric=self.metric, families=self.families, split=split, seed=seed)
 
     def _observers(self) -> list[Any]:
         if not self.verbose:
@@ -194,38 +146,9 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
             self.bundle_ = opened(state["_files"])
 
 
-def _numbered(names: Iterable[Any]) -> list[str]:
-    """Names of columns that have none, or that are numbers."""
-    return [f"x{name}" for name in names]
-
-
 def opened(files: dict[str, bytes]) -> Bundle:
     """The bundle of files that are held in memory."""
     with tempfile.TemporaryDirectory(prefix="tunekit-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         return Bundle.load(folder)
-
-
-def given(y: Any) -> Any:
-    """What is to be predicted, if it is there."""
-    if y is None:
-        raise ValueError("the estimator requires y to be passed, but the target y is None; expected fit(X, y)")
-    return y
-
-
-def weighing(frame: pd.DataFrame, y: npt.NDArray[Any], sample_weight: Any) -> tuple[Any, ...]:
-    """The rows that weigh anything, their y and their weights: a row without weight is no row."""
-    check_consistent_length(frame, y)
-    if sample_weight is None:
-        return frame, y, None
-    weight = _check_sample_weight(sample_weight, frame, ensure_non_negative=True)
-    kept = weight > 0
-    return frame[kept].reset_index(drop=True), y[kept], weight[kept]
-
-
-def _free(frame: pd.DataFrame, name: str) -> str:
-    """A name that no column has."""
-    while name in frame.columns:
-        name += "_"
-    return name

@@ -11,7 +11,8 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from tunekit.estimators.base import TunekitEstimator, given, weighing
+from tunekit.estimators.base import TunekitEstimator
+from tunekit.estimators.rows import TypedRows, given, weighing
 from tunekit.estimators.splitting import often_enough
 
 
@@ -75,7 +76,8 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
             weight = copied if weight is None else copied * weight[rows]
             frame, labels = frame.iloc[rows].reset_index(drop=True), labels[rows]
         names = _names(self.classes_)
-        self._search(frame, np.array(names)[labels], weight, names, not isinstance(X, pd.DataFrame))
+        numeric = not isinstance(X, pd.DataFrame)
+        self._search(TypedRows.of(frame, np.array(names)[labels], weight, classes=names, numeric=numeric))
         return self
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -157,7 +159,8 @@ class TunekitRegressor(RegressorMixin, TunekitEstimator):  # type: ignore[misc]
         y = column_or_1d(given(y), dtype=np.float64, warn=True)
         assert_all_finite(y, input_name="y")
         frame, y, weight = weighing(frame, y, sample_weight)
-        self._search(frame, y, weight, None, not isinstance(X, pd.DataFrame))
+        numeric = not isinstance(X, pd.DataFrame)
+        self._search(TypedRows.of(frame, y, weight, classes=None, numeric=numeric))
         return self
 
     def predict(self, X: Any) -> npt.NDArray[np.float64]:
