@@ -34,6 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "ensemble": GROUND | {"families"},  # stacks with their trees, and links as they do
     "export": MIDDLE | {"training", "executors", "ensemble"},  # above the study, whose result exports itself
     "study": UPPER,
+    "estimators": UPPER | {"study"},  # a study with scikit-learn's face
     "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
     "cli": UPPER | {"study", "serve"},
     "__main__": {"cli"},
@@ -48,7 +49,7 @@ LIBRARIES: dict[str, set[str]] = {
     "scipy": ANYWHERE,
     "pyarrow": {"data"},
     "PIL": {"bundle"},  # imported only where a picture's file is read
-    "sklearn": {"families", "metrics", "data", "executors", "ensemble"},  # executors: preloading only
+    "sklearn": {"families", "metrics", "data", "executors", "ensemble", "estimators"},  # executors: preloading only
     "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},

@@ -44,6 +44,8 @@ _HOMES = {
     "TextNet": "tunekit.families",
     "TimeHoldout": "tunekit.data",
     "TimeSplit": "tunekit.data",
+    "TunekitClassifier": "tunekit.estimators",
+    "TunekitRegressor": "tunekit.estimators",
     "WideDeep": "tunekit.families",
     "XGBoost": "tunekit.families",
     "from_study": "tunekit.study",

@@ -18,8 +18,8 @@ class TunekitError(Exception):
     """Root of every error that tunekit raises on purpose."""
 
 
-class DataError(TunekitError):
-    """Rows, columns or a target that cannot be used."""
+class DataError(TunekitError, ValueError):
+    """Rows, columns or a target that cannot be used; a `ValueError`, as scikit-learn's callers expect."""
 
 
 class SpaceError(TunekitError):

@@ -2,5 +2,16 @@
 
 from tunekit.executors.base import Child, Ended, Executor, Job, Limits, Place, travels_by_value
 from tunekit.executors.local import LocalExecutor
+from tunekit.executors.shelf import servers_kept
 
-__all__ = ["Child", "Ended", "Executor", "Job", "Limits", "LocalExecutor", "Place", "travels_by_value"]
+__all__ = [
+    "Child",
+    "Ended",
+    "Executor",
+    "Job",
+    "Limits",
+    "LocalExecutor",
+    "Place",
+    "servers_kept",
+    "travels_by_value",
+]

@@ -18,6 +18,7 @@ import cloudpickle
 import psutil
 
 from tunekit.errors import StudyError
+from tunekit.executors import shelf
 from tunekit.executors.base import Child, Ended, Executor, Job, last_line
 from tunekit.executors.words import JobDone
 
@@ -207,6 +208,14 @@ class _Server:
             if process in self.idle:
                 self.idle.remove(process)
 
+    def clear(self) -> bool:
+        """End its processes; whether it can serve another executor."""
+        for process in [*self._processes.values(), *self._requests.values()]:
+            process.kill()
+            process.channel.close()
+        self.idle.clear()
+        return self.ready and not self.dead and not self.gone and self.listen()
+
     def end(self) -> None:
         """End it; its children end with it."""
         self.dead = True
@@ -250,9 +259,9 @@ class LocalExecutor(Executor):
         self._failed_starts = 0
         self._checked = 0.0
         self._children: list[LocalChild] = []
-        self._servers = {False: _Server(LIGHT, threads, log)}
+        self._servers = {False: self._kept_or_new(heavy=False)}
         if heavy:
-            self._servers[True] = _Server(HEAVY, threads, log)
+            self._servers[True] = self._kept_or_new(heavy=True)
 
     @property
     def workers(self) -> int:
@@ -295,8 +304,8 @@ class LocalExecutor(Executor):
     def close(self) -> None:
         """See `Executor.close`."""
         servers, self._servers = self._servers, {}
-        for server in servers.values():
-            server.end()
+        for heavy, server in servers.items():
+            shelf.SHELF.leave(self._key(heavy), server)
 
     def _process(self, job: Job) -> _Process:
         """One that has done its job well, or a new one."""
@@ -355,10 +364,20 @@ class LocalExecutor(Executor):
 
     def _server(self, heavy: bool) -> _Server:
         if heavy and True not in self._servers:
-            self._servers[True] = _Server(HEAVY, self._threads, self._log)
+            self._servers[True] = self._kept_or_new(heavy=True)
         elif self._servers[heavy].gone:  # its idle processes end too
             self._restart(heavy)
         return self._servers[heavy]
+
+    def _kept_or_new(self, *, heavy: bool) -> _Server:
+        return shelf.SHELF.take(self._key(heavy)) or self._new(heavy)
+
+    def _new(self, heavy: bool) -> _Server:
+        return _Server(HEAVY if heavy else LIGHT, self._threads, self._log)
+
+    def _key(self, heavy: bool) -> tuple[bool, int]:
+        """What servers have in common that an earlier executor's may stand in for."""
+        return heavy, self._threads
 
     def _restart(self, heavy: bool) -> None:
         dead = self._servers[heavy]
@@ -371,4 +390,4 @@ class LocalExecutor(Executor):
                 f"{last_line(self._log)!r} ({self._log})"
             )
         dead.end()
-        self._servers[heavy] = _Server(HEAVY if heavy else LIGHT, self._threads, self._log)
+        self._servers[heavy] = self._new(heavy)
