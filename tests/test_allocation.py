@@ -144,7 +144,10 @@ def test_what_is_reused_is_no_trial_that_was_run() -> None:
 
 
 def test_what_improves_the_blend_comes_before_what_is_good_alone() -> None:
-    trials = [trial("linear", 1.0), trial("trees", 2.0), trial("net", 3.0)]
+    hp = HyperParameters()
+    hp.Float("x", 0, 1)
+    facts: dict[str, Any] = {"values": hp.values, "dimensions": hp.space}
+    trials = [trial(name, float(place), **facts) for place, name in enumerate(FAMILIES)]
     started = {"linear": 4, "trees": 4, "net": 4}
     assert next_family(FAMILIES, NOTHING, started, tallied(trials), RMSE) == "linear"
     assert next_family(FAMILIES, NOTHING, started, tallied(trials), RMSE, {"net": 0.6, "linear": 0.4}) == "net"

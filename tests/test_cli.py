@@ -238,9 +238,9 @@ def written(tmp_path: Path, frame: pd.DataFrame, suffix: str, *arguments: str) -
 @pytest.mark.parametrize(
     ("frame", "target", "task", "metric", "split"),
     [
-        (houses(), "Sale_Price", "regression", "rmse", "KFold(test=0.2, k=5)"),
-        (attrition(), "Attrition", "binary", "average_precision", "StratifiedKFold(test=0.2, k=5)"),
-        (penguins(), "species", "multiclass", "logloss", "StratifiedKFold(test=0.2, k=5)"),
+        (houses(), "Sale_Price", "regression", "rmse", "KFold(test=0.2, k=5, repeats=2)"),
+        (attrition(), "Attrition", "binary", "average_precision", "StratifiedKFold(test=0.2, k=5, repeats=2)"),
+        (penguins(), "species", "multiclass", "logloss", "StratifiedKFold(test=0.2, k=5, repeats=2)"),
     ],
     ids=["regression", "imbalanced", "multiclass"],
 )

@@ -1,6 +1,7 @@
 """Splits: one contract for all of them, and what each promises beside it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tunekit.data import (
     TimeSplit,
     default_split,
 )
+from tunekit.data.split import halves
 from tunekit.errors import DataError
 
 ROWS = 157  # prime: no split comes out even
@@ -248,3 +250,38 @@ def test_a_class_that_only_comes_late_is_refused() -> None:
     assert data.time is not None
     late = Dataset(**{**vars(data), "target": (data.time > 30).astype(float)})
     assert "class 'yes' has no training row in fold 0" in refused(TimeSplit(4), late)
+
+
+def test_folds_may_be_drawn_several_times() -> None:
+    """Each row is predicted once a draw, by a model that has not seen it, and the mean of these counts."""
+    folds = StratifiedKFold(3, repeats=4).apply(rows(), seed=1)
+    assert (len(folds), folds.repeats, folds.drawn_once) == (12, 4, 3)
+    for draw in range(4):
+        valid = np.concatenate([judging for _, judging in folds.pairs[3 * draw : 3 * draw + 3]])
+        np.testing.assert_array_equal(np.sort(valid), folds.development)
+    assert len({tuple(judging) for _, judging in folds.pairs}) == 12, "each draw is another one"
+    predicted = [judging[:, None].astype(np.float64) + place // 3 for place, (_, judging) in enumerate(folds.pairs)]
+    found = folds.out_of_fold(predicted)
+    np.testing.assert_array_equal(found[:, 0], folds.covered + 1.5)  # 0, 1, 2 and 3 were added
+
+
+def test_the_order_of_time_is_not_drawn_twice() -> None:
+    with pytest.raises(DataError, match=r"repeats=2.*one order of time"):
+        TimeSplit(3, repeats=2)
+    with pytest.raises(DataError, match="repeats=0; expected at least 1"):
+        KFold(3, repeats=0)
+
+
+def test_what_is_decided_on_one_half_of_the_judging_rows_judges_the_other() -> None:
+    data, judging = rows(), np.arange(20, 70)
+    plain = replace(data, time=None, group=None)
+    first, second = halves(plain, judging, seed=0)
+    np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(50))
+    assert len(first) == len(second) == 25
+    group = np.arange(len(data)) // 7
+    first, second = halves(replace(plain, group=group), judging, seed=0)
+    assert not set(group[judging[first]]) & set(group[judging[second]]), "a group is on one side"
+    assert min(len(first), len(second)) >= 15  # of 50, in groups of 7
+    time = np.arange(len(data), 0, -1.0)
+    first, second = halves(replace(plain, time=time), judging, seed=0)
+    assert time[judging[first]].max() < time[judging[second]].min(), "the earlier half, and the later one"

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from tunekit.data import Dataset, Table, default_split
+from tunekit.data import Dataset, Split, Table, TimeSplit, default_split
 from tunekit.metrics import usual_metric
 
 TEMPLATE = '''"""{title}  Run: tunekit search {output} --budget 10m"""
@@ -47,8 +47,10 @@ study = tk.Study(
         tk.Linear(),
         tk.XGBoost(),
         tk.Forest(),
-        tk.MLP(),
+        tk.TabM(),  # the strongest nets for tables, and the slowest
         tk.WideDeep(),
+        tk.MLP(),
+        tk.RealMLP(),
         tk.Keras(net),
     ],
     driver=tk.drivers.Optuna("tpe"),  # or tk.drivers.Random()
@@ -61,6 +63,9 @@ if __name__ == "__main__":
     print(result)
     result.export("model", overwrite=True)
 '''
+
+FEW = 1_000
+"""Rows below which a score depends much on how the folds are drawn."""
 
 LONGEST_COMMENT = 90
 """Letters of a text from the table that a comment repeats."""
@@ -98,13 +103,20 @@ def write_study(table: Path, output: Path, *, target: str, time: str | None, gro
             roles="".join(f"        {role}={_quoted(column)},\n" for role, column in roles.items() if column),
             metric=_quoted(metric),
             why_metric=reason,
-            split=f"tk.{type(split).__name__}({getattr(split, 'k', '')})",
+            split=_split(data, split),
             about_split=f"{_about_split(data)}; {split.test:.0%} of the rows are set apart for the final judgement",
         ),
         encoding="utf-8",
     )
     notices = "".join(f"note: {notice}\n" for notice in data.notices)
     return f"{notices}wrote {output}: {data.task}, judged by {metric}. Next: tunekit search {output} --budget 10m"
+
+
+def _split(data: Dataset, split: Split) -> str:
+    """The split as Python source; few rows are divided twice."""
+    folds = getattr(split, "k", "")
+    twice = folds and len(data) < FEW and not isinstance(split, TimeSplit)
+    return f"tk.{type(split).__name__}({folds}{', repeats=2' if twice else ''})"
 
 
 def _quoted(text: str) -> str:
@@ -149,4 +161,5 @@ def _about_split(data: Dataset) -> str:
         return "forward chaining: train on the past, judge on what follows"
     if data.group is not None:
         return "rows of one group stay together"
-    return "every class keeps its share in each fold" if data.classes else "folds of shuffled rows"
+    told = "every class keeps its share in each fold" if data.classes else "folds of shuffled rows"
+    return f"{told}, drawn twice" if len(data) < FEW else told

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,23 @@ class Folds:
     @property
     def covered(self) -> Rows:
         """The rows that judge, in the order of the pairs of the first draw; other draws cover the same."""
-        return np.concatenate([valid for _, valid in self.pairs[: len(self) // self.repeats]])
+        return np.concatenate([valid for _, valid in self.pairs[: self.drawn_once]])
+
+    @property
+    def drawn_once(self) -> int:
+        """How many pairs each draw has."""
+        return len(self) // self.repeats
+
+    def out_of_fold(self, predictions: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        """Predictions of the validation rows of each pair as those of `covered`: the mean over the draws."""
+        if self.repeats == 1:
+            return np.concatenate(predictions)
+        place = np.empty(int(self.covered.max()) + 1, dtype=np.int64)
+        place[self.covered] = np.arange(len(self.covered))
+        total = np.zeros((len(self.covered), *predictions[0].shape[1:]))
+        for (_, valid), found in zip(self.pairs, predictions, strict=True):
+            total[place[valid]] += found
+        return total / self.repeats
 
     @property
     def development(self) -> Rows:
@@ -147,7 +163,7 @@ class Holdout(Split):
         yield _shuffled_apart(data, rows, self.valid, seed + 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KFold(Split):
     """k folds of shuffled rows, whatever their class.
 
@@ -167,6 +183,10 @@ class KFold(Split):
             raise DataError(f"k={self.k}; expected at least 2 folds (Holdout has a single validation part)")
         if self.repeats < 1:
             raise DataError(f"repeats={self.repeats}; expected at least 1, such as 3 for a few hundred rows")
+
+    def __repr__(self) -> str:
+        several = f", repeats={self.repeats}" if self.repeats > 1 else ""  # ledgers know of one draw by this
+        return f"{type(self).__name__}(test={self.test}, k={self.k}{several})"
 
     def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
         return _shuffled_apart(data, rows, share, seed)

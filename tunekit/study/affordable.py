@@ -98,7 +98,7 @@ def _candidates(ledger: Ledger, prepared: Prepared, whole: Mapping[str, Any]) ->
     found = []
     for trial in [trial for trial in ranked if trial in kept or trial.number in wanted]:
         with suppress(FileNotFoundError):  # where disk is short, some are let go of
-            found.append(load_candidate(ledger, trial, len(prepared.folds)))
+            found.append(load_candidate(ledger, trial, prepared))
     return found
 
 

@@ -64,7 +64,7 @@ class Blend:
     cheap: Candidate | None = None
 
 
-def load_candidate(ledger: Ledger, trial: Trial, folds: int) -> Candidate:
+def load_candidate(ledger: Ledger, trial: Trial, prepared: Prepared) -> Candidate:
     """Read a complete trial's predictions.
 
     Raises:
@@ -72,11 +72,11 @@ def load_candidate(ledger: Ledger, trial: Trial, folds: int) -> Candidate:
     """
     valid, unlabelled = [], []
     folder = ledger.fetch(trial)
-    for number in range(folds):
+    for number in range(len(prepared.folds)):
         with np.load(folder / f"fold{number}" / "predictions.npz") as arrays:
             valid.append(arrays["valid"])
             unlabelled.append(arrays["unlabelled"])
-    return Candidate(trial, np.concatenate(valid), np.mean(unlabelled, axis=0))
+    return Candidate(trial, prepared.folds.out_of_fold(valid), np.mean(unlabelled, axis=0))
 
 
 def best_first(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:
@@ -121,7 +121,7 @@ def blend(
     candidates = []
     for trial in considered(best_first(trials, prepared), keep):
         with suppress(FileNotFoundError):  # where disk is short, some are let go of
-            candidates.append(load_candidate(ledger, trial, len(prepared.folds)))
+            candidates.append(load_candidate(ledger, trial, prepared))
     if not candidates:
         return None
     # A constant would be chosen to shrink the others towards it, which later rows rarely bear out.

@@ -75,7 +75,7 @@ def export(
             members = summary["ensemble"]["members"]
             if tell is not None:
                 tell(summary["ensemble"]["serving"]["told"])
-        candidates = [load_candidate(ledger, trials[member["trial"]], len(prepared.folds)) for member in members]
+        candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in members]
         weights = [member["weight"] for member in members]
         plan = _as_searched(plan_of(study, prepared, ledger, candidates, weights), summary)
         convert_nets(study, prepared, ledger, [one for one in candidates if is_net(ledger, one)])

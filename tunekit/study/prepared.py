@@ -52,13 +52,13 @@ class Prepared:
     @property
     def covered(self) -> npt.NDArray[np.int64]:
         """Positions in `data` of the rows that have out-of-fold predictions: every validation row, fold by fold."""
-        return np.concatenate([valid for _, valid in self.folds.pairs])
+        return self.folds.covered
 
     @property
     def judged(self) -> Judged:
         """The targets of `covered`, in the parts by which trials are scored."""
-        ends = np.cumsum([len(valid) for _, valid in self.folds.pairs])
-        parts = tuple(np.arange(end - len(pair[1]), end) for end, pair in zip(ends, self.folds.pairs, strict=True))
+        sizes = [len(valid) for _, valid in self.folds.pairs[: self.folds.drawn_once]]
+        parts = tuple(np.arange(end - size, end) for end, size in zip(np.cumsum(sizes), sizes, strict=True))
         data, rows = self.data, self.covered
         temporal = isinstance(self.split, (TimeSplit, TimeHoldout)) and data.time is not None
         return Judged(

@@ -35,7 +35,7 @@ class Worth:
     def __init__(self, ledger: Ledger, prepared: Prepared) -> None:
         self._ledger = ledger
         self._metric = prepared.metric
-        self._folds = len(prepared.folds)
+        self._prepared = prepared
         judged = prepared.judged
         rows = np.random.default_rng(0).permutation(len(judged.target))[:MOST_ROWS]
         self._rows = np.sort(rows)
@@ -49,11 +49,12 @@ class Worth:
         """Look at a trial that ended."""
         if trial.state is not State.COMPLETE or trial.same_as is not None or trial.family == BASELINE:
             return
+        whole = len(trial.fold_scores) == len(self._prepared.folds)
         best = self._scores.get(trial.family, self._metric.worst)
-        if trial.score is None or len(trial.fold_scores) < self._folds or not self._metric.better(trial.score, best):
+        if trial.score is None or not whole or not self._metric.better(trial.score, best):
             return
         with suppress(OSError):  # of an earlier search, its files may be gone
-            self._best[trial.family] = load_candidate(self._ledger, trial, self._folds).out_of_fold[self._rows]
+            self._best[trial.family] = load_candidate(self._ledger, trial, self._prepared).out_of_fold[self._rows]
             self._scores[trial.family] = trial.score
             self._weights = None
 
