@@ -282,7 +282,7 @@ def test_a_group_column_gives_a_grouped_split(tmp_path) -> None:
     frame = houses()
     study, _, _ = written(tmp_path, frame, ".csv", "--target", "Sale_Price", "--group", "Neighborhood")
     prepared = study.prepare()
-    assert repr(prepared.split) == "GroupKFold(test=0.2, k=5)"
+    assert repr(prepared.split) == "GroupKFold(test=0.2, k=5, repeats=2)"
     assert "Neighborhood" not in {column.name for column in prepared.schema.columns}
     group = frame["Neighborhood"].to_numpy()
     assert not set(group[prepared.folds.development]) & set(group[prepared.folds.test])

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from tunekit.data import Dataset, Split, Table, TimeSplit, default_split
+from tunekit.data import Dataset, Split, Table, default_split
 from tunekit.metrics import usual_metric
 
 TEMPLATE = '''"""{title}  Run: tunekit search {output} --budget 10m"""
@@ -113,10 +113,13 @@ def write_study(table: Path, output: Path, *, target: str, time: str | None, gro
 
 
 def _split(data: Dataset, split: Split) -> str:
-    """The split as Python source; few rows are divided twice."""
-    folds = getattr(split, "k", "")
-    twice = folds and len(data) < FEW and not isinstance(split, TimeSplit)
-    return f"tk.{type(split).__name__}({folds}{', repeats=2' if twice else ''})"
+    """The split as Python source."""
+    return f"tk.{type(split).__name__}({getattr(split, 'k', '')}{', repeats=2' if _few(data) else ''})"
+
+
+def _few(data: Dataset) -> bool:
+    """Whether its rows are to be divided twice."""
+    return data.time is None and len(data) < FEW
 
 
 def _quoted(text: str) -> str:
@@ -159,7 +162,6 @@ def _about_target(data: Dataset) -> str:
 def _about_split(data: Dataset) -> str:
     if data.time is not None:
         return "forward chaining: train on the past, judge on what follows"
-    if data.group is not None:
-        return "rows of one group stay together"
     told = "every class keeps its share in each fold" if data.classes else "folds of shuffled rows"
-    return f"{told}, drawn twice" if len(data) < FEW else told
+    told = "rows of one group stay together" if data.group is not None else told
+    return f"{told}, drawn twice" if _few(data) else told
