@@ -285,3 +285,12 @@ def test_what_is_decided_on_one_half_of_the_judging_rows_judges_the_other() -> N
     time = np.arange(len(data), 0, -1.0)
     first, second = halves(replace(plain, time=time), judging, seed=0)
     assert time[judging[first]].max() < time[judging[second]].min(), "the earlier half, and the later one"
+
+
+def test_many_classes_are_judged_once() -> None:
+    few, many = (
+        replace(rows("multiclass", 30_000), time=None, group=None, classes=tuple(map(str, range(number))))
+        for number in (6, 20)
+    )
+    assert isinstance(default_split(few), StratifiedKFold)
+    assert isinstance(default_split(many), Holdout)
