@@ -130,6 +130,29 @@ class Bundle:
         found = {name: shares_of(part, task) for name, task, _, part in parts if task != "regression"}
         return found if self.targets else found[""]
 
+    def predict_columns(self, rows: Any) -> dict[str, Any]:
+        """Predict all there is, as columns of a table.
+
+        Args:
+            rows: a DataFrame, a list of dicts, or a dict of columns; n rows.
+
+        Returns:
+            (n,) each: `prediction` and, for classes, `proba_<class>`. Of several targets, `prediction_<target>` and
+            `proba_<target>_<class>`.
+
+        Raises:
+            DataError: a column is missing, or a value does not fit its column.
+        """
+        values: dict[str, Any] = {}
+        shares: dict[str, Any] = {}
+        for name, task, classes, part in self.parts(self.raw(rows)):
+            label = f"_{name}" if name else ""
+            values[f"prediction{label}"] = decided(part, task, classes)
+            if task != "regression":
+                found = shares_of(part, task)
+                shares |= {f"proba{label}_{one}": found[:, at] for at, one in enumerate(classes)}
+        return values | shares
+
     def predict_members(self, rows: Any) -> npt.NDArray[np.float64]:
         """Predict with each member of the blend: where they disagree, the blend is less sure.
 

@@ -19,6 +19,8 @@ Where = Literal["local", "ray"]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
 Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
 ROOT = Path("mlruns")
+EXPORT_SECONDS = 300.0
+"""How long an export waits for MLflow."""
 Storage = Annotated[
     str | None,
     typer.Option(
@@ -244,6 +246,10 @@ def export(
     trial: Annotated[
         int | None, typer.Option(min=0, help="Number of a trial to write instead, such as one of the Pareto front.")
     ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Also make it the next version of this model in MLflow's registry."),
+    ] = None,
     storage: Storage = None,
     artifacts: Artifacts = None,
     root: Root = ROOT,
@@ -254,15 +260,17 @@ def export(
 
     loaded = load_study(study)
     folder = loaded.result(root, storage=storage, artifacts=artifacts).export(output, overwrite=force, trial=trial)
-    if trial is None:
-        mirror = MlflowObserver(root)
+    mirror = MlflowObserver(root, flush_seconds=EXPORT_SECONDS)
+    if trial is None or register:
         mirror.attach(loaded.name)
-        mirror.bundle_written(folder)
+        mirror.bundle_written(folder, trial=trial, register=register)
         mirror.close()
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     typer.echo(
         f"wrote {folder}/ ({size:.1f} MB), which predicts as the Python models do; tunekit predict {folder} NEW.CSV"
     )
+    if register:
+        typer.echo(f"registered {register}, version {mirror.registered()}")
 
 
 @app.command()

@@ -53,7 +53,7 @@ def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.Dat
     start = 0
     for frame in frames:
         try:
-            yield _predictions(model, frame)
+            yield pd.DataFrame(model.predict_columns(frame))
         except DataError as error:
             where = f" (rows are counted from row {start} of the file on)" if start else ""
             raise DataError(f"{error}{where}") from error
@@ -63,18 +63,3 @@ def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.Dat
 def _chunk(model: Bundle) -> int:
     numbers = sum(math.prod(column.get("shape") or (0,)) for column in model.manifest["columns"])
     return max(1, min(CHUNK, ARRAYS_AT_ONCE // max(numbers, 1)))
-
-
-def _predictions(model: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
-    if model.targets:
-        values, shares = model.predict(frame), model.predict_proba(frame)
-        columns = {f"prediction_{name}": found for name, found in values.items()}
-        for target in model.targets:
-            name = target["name"]
-            columns |= {f"proba_{name}_{one}": shares[name][:, at] for at, one in enumerate(target["classes"])}
-        return pd.DataFrame(columns)
-    if model.task == "regression":
-        return pd.DataFrame({"prediction": model.predict(frame)})
-    probabilities = model.predict_proba(frame)
-    columns = {f"proba_{name}": probabilities[:, position] for position, name in enumerate(model.classes)}
-    return pd.DataFrame({"prediction": model.predict(frame), **columns})
