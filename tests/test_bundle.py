@@ -15,7 +15,6 @@ from blends import House, frame, hard_frame, small_bundle  # type: ignore[import
 from tunekit.bundle import Bundle
 from tunekit.bundle.bundle import BATCH
 from tunekit.bundle.manifest import FORMAT, sealed
-from tunekit.cli.predict import predict_file
 from tunekit.errors import BundleError, DataError
 
 
@@ -289,13 +288,3 @@ def _members(bundle: Bundle, made: House):
 
     for member in bundle.manifest["members"]:
         yield Member(member["label"], member["weight"], made.folder / member["label"], made.folds)
-
-
-def test_an_error_in_a_later_part_of_a_file_says_where_that_begins(binary, tmp_path, monkeypatch) -> None:
-    _, folder, _ = binary
-    table = frame(30).astype({"size": object})
-    table.loc[25, "size"] = "large"
-    table.to_csv(tmp_path / "rows.csv", index=False)
-    monkeypatch.setattr("tunekit.cli.predict.CHUNK", 10)
-    with pytest.raises(DataError, match=r"row 5: received 'large'.*\(rows are counted from row 20 of the file on\)"):
-        predict_file(folder, tmp_path / "rows.csv", tmp_path / "out.csv")

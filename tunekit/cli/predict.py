@@ -9,11 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 from tunekit.bundle import Bundle
-from tunekit.data import read_chunks
+from tunekit.data import read_chunks, write_chunks
 from tunekit.errors import DataError
 
 CHUNK = 50_000
 """Rows read, predicted and written at a time."""
+
+CELLS = 2**22
+"""Cells that the models read up to which so many rows are; else they are fewer."""
 
 ARRAYS_AT_ONCE = 2**27
 """Numbers of array columns, such as pictures, up to which so many rows are; else they are fewer."""
@@ -24,24 +27,14 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
 
     Args:
         bundle: a folder that `tunekit export` wrote.
-        rows: a CSV file is read in chunks, a Parquet file at once. An image is the path of its file, relative to the
-            working directory.
-        output: a CSV file, or Parquet by its suffix.
+        rows: a CSV or Parquet file, of any size: a part of it at a time is in memory. An image is the path of its file,
+            relative to the working directory.
+        output: a CSV file, or Parquet by its suffix; it is there once it is whole.
     """
     model = Bundle.load(bundle)
     # A category that is spelled like a gap ("None") stays a category where the models know it as one.
     not_gaps = model.manifest["facts"].get("texts_like_gaps", {})
-    frames = _predicted(model, read_chunks(rows, _chunk(model), not_gaps))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix.lower() in (".parquet", ".pq"):
-        whole = pd.concat(list(frames), ignore_index=True)
-        whole.to_parquet(output, index=False)
-        return len(whole)
-    count = 0
-    for frame in frames:
-        frame.to_csv(output, index=False, mode="a" if count else "w", header=not count)
-        count += len(frame)
-    return count
+    return write_chunks(_predicted(model, read_chunks(rows, _chunk(model), not_gaps)), output)
 
 
 def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -62,4 +55,4 @@ def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.Dat
 
 def _chunk(model: Bundle) -> int:
     numbers = sum(math.prod(column.get("shape") or (0,)) for column in model.manifest["columns"])
-    return max(1, min(CHUNK, ARRAYS_AT_ONCE // max(numbers, 1)))
+    return max(1, min(CHUNK, CELLS // len(model.columns), ARRAYS_AT_ONCE // max(numbers, 1)))
