@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunekit.advice import advise
 from tunekit.errors import StudyError
@@ -52,13 +52,21 @@ class Result:
         finally:
             ledger.close()
 
-    def export(self, folder: Path | str, *, overwrite: bool = False, trial: int | None = None) -> Path:
+    def export(
+        self,
+        folder: Path | str,
+        *,
+        overwrite: bool = False,
+        trial: int | None = None,
+        form: Literal["bundle", "keras", "saved-model"] = "bundle",
+    ) -> Path:
         """Write the blend as a bundle that predicts with numpy and onnxruntime alone.
 
         Args:
             folder: to be created.
             overwrite: replace a bundle that is there.
             trial: number of a trial to be exported instead of the blend.
+            form: "keras" or "saved-model" writes the models themselves instead, for those who want to go on training.
 
         Raises:
             StudyError: there is no blend yet, or the trial's models were not kept.
@@ -69,7 +77,7 @@ class Result:
         summary = self.summary if trial is None else {**self.summary, "ensemble": self._alone(trial)}
         if summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
-        return export(self.study, self.site, summary, Path(folder), overwrite=overwrite)
+        return export(self.study, self.site, summary, Path(folder), form=form, overwrite=overwrite)
 
     def _alone(self, number: int) -> dict[str, Any]:
         """A trial as a blend of one."""
