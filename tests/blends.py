@@ -153,9 +153,11 @@ def house(task: str, folder: Path, kinds: dict[str, str] | None = None) -> House
     return House(task, folder / "trials", frame(), kinds or KINDS)
 
 
-def small_bundle(task: str, folder: Path, **changes) -> tuple[Bundle, Path, House]:
+def small_bundle(
+    task: str, folder: Path, *, kinds: dict[str, str] | None = None, **changes
+) -> tuple[Bundle, Path, House]:
     """A written and loaded bundle of two members."""
-    made = house(task, folder)
+    made = house(task, folder, kinds)
     plan = made.plan(made.fit("linear", 0.25), made.fit("boosted", 0.75), **changes)
     write_bundle(plan, folder / "model", no_nets)
     return Bundle.load(folder / "model"), folder / "model", made

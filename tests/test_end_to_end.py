@@ -121,7 +121,8 @@ def searched(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(searched) -> Path:
-    tunekit(searched, "export", "study.py", "-o", "model")
+    printed = tunekit(searched, "export", "study.py", "-o", "model", "--register", "people").stdout
+    assert "registered people, version 1" in printed
     return Path(searched)
 
 
@@ -143,8 +144,8 @@ def test_what_is_exported_predicts_a_file(exported) -> None:
     files = {path.name for path in (exported / "model").iterdir()}
     assert "manifest.json" in files
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".joblib"))]
-    kept = list((exported / "mlruns" / "artifacts").glob("*/artifacts/bundle/manifest.json"))
-    assert len(kept) == 1  # on the parent run, the only one with artifacts of this name
+    kept = list((exported / "mlruns" / "artifacts").glob("models/*/artifacts/artifacts/bundle/manifest.json"))
+    assert len(kept) == 1  # the parent run's model
     assert kept[0].read_bytes() == (exported / "model" / "manifest.json").read_bytes()
 
 

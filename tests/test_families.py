@@ -13,6 +13,7 @@ from folds import fold, hard_rows, time_fold  # type: ignore[import-not-found]
 from tunekit.data import Preparation
 from tunekit.families import Baseline, Family, Fitted, Fold, Forest, Linear, XGBoost, default_families
 from tunekit.families.base import load_facts
+from tunekit.families.boosting import boosted
 from tunekit.space import HyperParameters, Value
 
 FAMILIES: dict[str, Callable[[], Family]] = {
@@ -119,9 +120,11 @@ def test_weights_count(case) -> None:
 
 
 def test_files_hold_no_pickle(case, tmp_path: Path) -> None:
-    _, model, one = case
+    family, model, one = case
     model.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.npz", "preparation.npz"]
+    own = ["model.ubj"] if family == "xgboost" else []
+    files = ["model.json", "model.npz", *own, "preparation.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
     facts = load_facts(tmp_path)
     assert facts["kind"] in ("constant", "linear", "trees")
     assert json.loads((tmp_path / "model.json").read_text()) == facts
@@ -134,6 +137,14 @@ def test_files_hold_no_pickle(case, tmp_path: Path) -> None:
         read = Preparation.from_arrays(arrays)
     features = read.apply(one.valid.rows, facts["layout"])["features"]
     np.testing.assert_array_equal(features, one.preparation.apply(one.valid.rows, facts["layout"])["features"])
+
+
+def test_xgboosts_own_file_is_the_model(folds, models, tmp_path: Path) -> None:
+    for task in TASKS:
+        model, one = models["xgboost", task], folds[task]
+        (tmp_path / task).mkdir()
+        model.save(tmp_path / task)
+        np.testing.assert_array_equal(boosted(tmp_path / task, one.valid.rows), model.predict(one.valid.rows))
 
 
 def test_the_files_of_a_linear_model_are_the_model(folds, models, tmp_path: Path) -> None:

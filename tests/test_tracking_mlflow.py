@@ -221,22 +221,6 @@ def test_what_a_crash_left_open_is_completed_or_closed(root: Path) -> None:
     assert sorted(run.info.status for run in runs(root, "crashed")[0]) == ["FINISHED", "KILLED"]
 
 
-def test_the_bundle_is_kept_with_the_parent_and_an_earlier_one_replaced(root: Path, tmp_path: Path) -> None:
-    search(root, "exported", [], TRIALS[:1])
-    for name in ("first.onnx", "second.onnx"):
-        folder = tmp_path / name.partition(".")[0]
-        (folder / "graphs").mkdir(parents=True)
-        (folder / "graphs" / name).write_text("graph")
-        observer = MlflowObserver(root)  # as `tunekit export` does, in a process of its own
-        observer.attach("exported")
-        observer.bundle_written(folder)
-        observer.close()
-    [parent], _ = runs(root, "exported")
-    kept = [file.path for file in client(root).list_artifacts(parent.info.run_id, "bundle/graphs")]
-    assert kept == ["bundle/graphs/second.onnx"]
-    assert parent.info.status == "FINISHED"
-
-
 def test_artifacts_are_found_after_the_folder_was_moved(root: Path, tmp_path: Path) -> None:
     search(root, "moved", [], TRIALS[:1])
     there = tmp_path / "else where" / "mlruns"

@@ -17,10 +17,13 @@ from tunekit.errors import BundleError
 
 FORMAT = "tunekit-bundle"
 VERSION = 1
+MODELS = "tunekit-models"
+MODELS_VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 
 _DIGEST = "sha256"
+_WRITTEN_BY = {FORMAT: "tunekit export", MODELS: "tunekit export --format keras"}
 
 
 def sealed(content: dict[str, Any]) -> str:
@@ -38,13 +41,15 @@ def file_entry(data: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds a manifest of ours, sound or not."""
+def names_in(folder: Path) -> set[str]:
+    """What a folder holds that is ours by its manifest, sound or not; nothing if it has no manifest of ours."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("format") == FORMAT
+        if content["format"] in (FORMAT, MODELS):
+            return {MANIFEST, *(name.partition("/")[0] for name in content["files"])}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        pass
+    return set()
 
 
 def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -53,26 +58,57 @@ def read_bundle(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
     Raises:
         BundleError: the folder holds no bundle, a newer one, or one that was changed.
     """
+    manifest = _manifest_of(folder, FORMAT, VERSION)
+    if fault := _fault(manifest):
+        raise BundleError(f"{MANIFEST} in {str(folder)!r} {fault}; export the bundle again")
+    return manifest, {name: _intact(folder, name, entry) for name, entry in manifest["files"].items()}
+
+
+def read_models(folder: Path) -> dict[str, Any]:
+    """The manifest of what `tunekit export --format keras` or `saved-model` wrote, every file being what was written.
+
+    Raises:
+        BundleError: the folder holds no such models, newer ones, or some that were changed.
+    """
+    manifest = _manifest_of(folder, MODELS, MODELS_VERSION)
+    if fault := _file_fault(manifest):
+        raise BundleError(f"{MANIFEST} in {str(folder)!r} {fault}; export the models again")
+    for name, entry in manifest["files"].items():
+        _intact(folder, name, entry)
+    return manifest
+
+
+def _manifest_of(folder: Path, form: str, version: int) -> dict[str, Any]:
     if not folder.is_dir():
         raise BundleError(f"there is no folder {str(folder)!r}; expected a bundle, as `tunekit export` writes it")
-    manifest = _checked(_parsed(_read(folder, MANIFEST), folder), folder)
-    contents = {}
-    for name, entry in manifest["files"].items():
-        data = _read(folder, name)
-        if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise BundleError(
-                f"{name!r} in {str(folder)!r} is not the file that was exported: received {len(data)} bytes, SHA-256 "
-                f"{hashlib.sha256(data).hexdigest()[:12]}..., expected {entry['bytes']} bytes, "
-                f"{entry['sha256'][:12]}...; copy the whole bundle again, or export it again"
-            )
-        contents[name] = data
-    return manifest, contents
+    manifest = _parsed(_read(folder, MANIFEST), folder, form)
+    _check_version(manifest, folder, version)
+    content = {name: value for name, value in manifest.items() if name != _DIGEST}
+    if manifest.get(_DIGEST) != _digest_of(content):
+        raise BundleError(
+            f"{MANIFEST} in {str(folder)!r} was changed after it was exported: its content doesn't have the digest "
+            f"{str(manifest.get(_DIGEST))[:12]!r} that it states; copy it again, or export the bundle again"
+        )
+    return manifest
+
+
+def _intact(folder: Path, name: str, entry: dict[str, Any]) -> bytes:
+    """The content of a file, which is the one that was exported."""
+    data = _read(folder, name)
+    if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise BundleError(
+            f"{name!r} in {str(folder)!r} is not the file that was exported: received {len(data)} bytes, SHA-256 "
+            f"{hashlib.sha256(data).hexdigest()[:12]}..., expected {entry['bytes']} bytes, "
+            f"{entry['sha256'][:12]}...; copy the whole bundle again, or export it again"
+        )
+    return data
 
 
 def _read(folder: Path, name: str) -> bytes:
     """One file of the folder, and of no other place, whatever its name or its links say."""
     path = folder / name
-    if Path(name).name != name or name in ("", ".", "..") or "\\" in name or ":" in name:
+    steps = name.split("/")
+    if any(step in ("", ".", "..") or "\\" in step or ":" in step for step in steps):
         raise BundleError(
             f"the manifest of {str(folder)!r} names the file {name!r}; expected a plain file name inside the folder: "
             "this bundle was not written by tunekit, don't use it"
@@ -89,7 +125,7 @@ def _read(folder: Path, name: str) -> bytes:
     return path.read_bytes()
 
 
-def _parsed(data: bytes, folder: Path) -> dict[str, Any]:
+def _parsed(data: bytes, folder: Path, form: str) -> dict[str, Any]:
     try:
         manifest = json.loads(data)
     except ValueError as error:
@@ -97,30 +133,39 @@ def _parsed(data: bytes, folder: Path) -> dict[str, Any]:
             f"{MANIFEST} in {str(folder)!r} is no JSON ({error}); expected the file as it was exported: copy the "
             "bundle again"
         ) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    received = manifest.get("format") if isinstance(manifest, dict) else None
+    if received != form and received in _WRITTEN_BY:
         raise BundleError(
-            f'{MANIFEST} in {str(folder)!r} is not one of tunekit\'s; expected "format": {FORMAT!r}, as '
-            "`tunekit export` writes it"
+            f"{str(folder)!r} was written by `{_WRITTEN_BY[received]}`; expected what `{_WRITTEN_BY[form]}` writes: "
+            "export that as well"
         )
-    if manifest.get("version") != VERSION:
+    if received != form:
         raise BundleError(
-            f"the bundle {str(folder)!r} has format version {manifest.get('version')!r}, and this tunekit "
-            f"reads version {VERSION}; upgrade tunekit, or export the bundle again with this one"
+            f'{MANIFEST} in {str(folder)!r} is not one of tunekit\'s; expected "format": {form!r}, as '
+            f"`{_WRITTEN_BY[form]}` writes it"
         )
+    assert isinstance(manifest, dict)
     return manifest
 
 
-def _checked(manifest: dict[str, Any], folder: Path) -> dict[str, Any]:
-    content = {name: value for name, value in manifest.items() if name != _DIGEST}
-    if manifest.get(_DIGEST) != _digest_of(content):
-        raise BundleError(
-            f"{MANIFEST} in {str(folder)!r} was changed after it was exported: its content doesn't have the digest "
-            f"{str(manifest.get(_DIGEST))[:12]!r} that it states; copy it again, or export the bundle again"
-        )
-    fault = _fault(manifest)
-    if fault:
-        raise BundleError(f"{MANIFEST} in {str(folder)!r} {fault}; export the bundle again")
-    return manifest
+def _check_version(manifest: dict[str, Any], folder: Path, version: int) -> None:
+    """Refuse a manifest of another version than this tunekit reads, and say which one does.
+
+    Versions grow only where an older reader would be wrong; what is added is optional. A version that this tunekit no
+    longer reads is named with the last tunekit that does, which stands in every manifest.
+    """
+    received = manifest.get("version")
+    if received == version:
+        return
+    versions = manifest.get("versions")
+    writer = versions.get("tunekit") if isinstance(versions, dict) else None
+    use = f"use tunekit {writer}, which wrote it" if writer else "use the tunekit that wrote it"
+    if isinstance(received, int) and received > version:
+        use += ", or a later one"
+    raise BundleError(
+        f"the bundle {str(folder)!r} has format version {received!r}, and this tunekit reads version {version}; {use}, "
+        "or export the bundle again with this one"
+    )
 
 
 def _fault(manifest: dict[str, Any]) -> str | None:
@@ -154,11 +199,21 @@ def _column_fault(manifest: dict[str, Any]) -> str | None:
             return f"describes a column as {column!r}; expected its shape and a type, one of {', '.join(ARRAY_TYPES)}"
         if column["kind"] in TEXTS and not _is_text(column):
             return f"describes the text column {column['name']!r} wrongly; expected its words and how many are read"
+    if fault := _file_fault(manifest):
+        return fault
+    if GRAPH not in manifest["files"]:
+        return f"doesn't name {GRAPH!r} among its files"
+    if nested := [name for name in manifest["files"] if "/" in name]:
+        return f"names the file {nested[0]!r}; expected a plain file name inside the folder"
+    return None
+
+
+def _file_fault(manifest: dict[str, Any]) -> str | None:
+    if not isinstance(manifest.get("files"), dict):
+        return "has no 'files' of type dict"
     for entry in manifest["files"].values():
         if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str) or "bytes" not in entry:
             return f"describes a file as {entry!r}; expected its sha256 and its bytes"
-    if GRAPH not in manifest["files"]:
-        return f"doesn't name {GRAPH!r} among its files"
     return None
 
 

@@ -15,10 +15,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Form = Literal["bundle", "keras", "saved-model"]
 Where = Literal["local", "ray"]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
 Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
 ROOT = Path("mlruns")
+EXPORT_SECONDS = 300.0
+"""How long an export waits for MLflow."""
 Storage = Annotated[
     str | None,
     typer.Option(
@@ -273,6 +276,17 @@ def export(
     ] = None,
     latency: Latency = None,
     size: Size = None,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format",
+            help="bundle: one graph that predicts. keras, saved-model: the models themselves, to go on training.",
+        ),
+    ] = "bundle",
+    register: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Also make it the next version of this model in MLflow's registry."),
+    ] = None,
     storage: Storage = None,
     artifacts: Artifacts = None,
     root: Root = ROOT,
@@ -281,19 +295,27 @@ def export(
     from tunekit.study import load_study
     from tunekit.tracking.mlflow import MlflowObserver
 
+    if register and form != "bundle":
+        raise typer.BadParameter(f"--register takes a bundle, not --format {form}")
     loaded = load_study(study)
-    folder = loaded.result(root, storage=storage, artifacts=artifacts).export(
-        output, overwrite=force, trial=trial, latency=latency, size=size, tell=typer.echo
-    )
-    if trial is None:
-        mirror = MlflowObserver(root)
+    result = loaded.result(root, storage=storage, artifacts=artifacts)
+    folder = result.export(output, overwrite=force, trial=trial, form=form, latency=latency, size=size, tell=typer.echo)
+    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+    if form != "bundle":
+        typer.echo(
+            f"wrote {folder}/ ({written:.1f} MB): the models of the blend, which predict as those of the search do"
+        )
+        return
+    mirror = MlflowObserver(root, flush_seconds=EXPORT_SECONDS)
+    if trial is None or register:
         mirror.attach(loaded.name)
-        mirror.bundle_written(folder)
+        mirror.bundle_written(folder, trial=trial, register=register)
         mirror.close()
-    written = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     typer.echo(
         f"wrote {folder}/ ({written:.1f} MB), which predicts as the Python models do; tunekit predict {folder} NEW.CSV"
     )
+    if register:
+        typer.echo(f"registered {register}, version {mirror.registered()}")
 
 
 @app.command()

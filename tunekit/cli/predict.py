@@ -9,12 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from tunekit.bundle import Bundle
-from tunekit.data import Series, column_names, read_chunks
+from tunekit.data import Series, column_names, read_chunks, write_chunks
 from tunekit.data.series import WINDOW
 from tunekit.errors import DataError
 
 CHUNK = 50_000
 """Rows read, predicted and written at a time."""
+
+CELLS = 2**22
+"""Cells that the models read up to which so many rows are; else they are fewer."""
 
 ARRAYS_AT_ONCE = 2**27
 """Numbers of array columns, such as pictures, up to which so many rows are; else they are fewer."""
@@ -25,26 +28,17 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
 
     Args:
         bundle: a folder that `tunekit export` wrote.
-        rows: a CSV file is read in chunks, a Parquet file at once. An image is the path of its file, relative to the
-            working directory; an array, such as a window, is lists of numbers: "[[1, 2], [3, 4]]". Instead of windows
-            the history of series may be given, as a study of series has it: each is forecast from its last row on.
-        output: a CSV file, or Parquet by its suffix.
+        rows: a CSV or Parquet file, of any size: a part of it at a time is in memory. An image is the path of its file,
+            relative to the working directory; an array, such as a window, is lists of numbers: "[[1, 2], [3, 4]]".
+            Instead of windows the history of series may be given, as a study of series has it: each is forecast from
+            its last row on.
+        output: a CSV file, or Parquet by its suffix; it is there once it is whole.
     """
     model = Bundle.load(bundle)
     # A category that is spelled like a gap ("None") stays a category where the models know it as one.
     not_gaps = model.manifest["facts"].get("texts_like_gaps", {})
     frames = _forecast(model, read_chunks(rows, None, not_gaps)) if _is_history(model, rows) else None
-    frames = frames or _predicted(model, read_chunks(rows, _chunk(model), not_gaps))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix.lower() in (".parquet", ".pq"):
-        whole = pd.concat(list(frames), ignore_index=True)
-        whole.to_parquet(output, index=False)
-        return len(whole)
-    count = 0
-    for frame in frames:
-        frame.to_csv(output, index=False, mode="a" if count else "w", header=not count)
-        count += len(frame)
-    return count
+    return write_chunks(frames or _predicted(model, read_chunks(rows, _chunk(model), not_gaps)), output)
 
 
 def _is_history(model: Bundle, rows: Path) -> bool:
@@ -72,7 +66,7 @@ def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.Dat
     start = 0
     for frame in frames:
         try:
-            yield _predictions(model, frame)
+            yield pd.DataFrame(model.predict_columns(frame))
         except DataError as error:
             where = f" (rows are counted from row {start} of the file on)" if start else ""
             raise DataError(f"{error}{where}") from error
@@ -81,19 +75,4 @@ def _predicted(model: Bundle, frames: Iterable[pd.DataFrame]) -> Iterator[pd.Dat
 
 def _chunk(model: Bundle) -> int:
     numbers = sum(math.prod(column.get("shape") or (0,)) for column in model.manifest["columns"])
-    return max(1, min(CHUNK, ARRAYS_AT_ONCE // max(numbers, 1)))
-
-
-def _predictions(model: Bundle, frame: pd.DataFrame) -> pd.DataFrame:
-    if model.targets:
-        values, shares = model.predict(frame), model.predict_proba(frame)
-        columns = {f"prediction_{name}": found for name, found in values.items()}
-        for target in model.targets:
-            name = target["name"]
-            columns |= {f"proba_{name}_{one}": shares[name][:, at] for at, one in enumerate(target["classes"])}
-        return pd.DataFrame(columns)
-    if model.task == "regression":
-        return pd.DataFrame({"prediction": model.predict(frame)})
-    probabilities = model.predict_proba(frame)
-    columns = {f"proba_{name}": probabilities[:, position] for position, name in enumerate(model.classes)}
-    return pd.DataFrame({"prediction": model.predict(frame), **columns})
+    return max(1, min(CHUNK, CELLS // len(model.columns), ARRAYS_AT_ONCE // max(numbers, 1)))

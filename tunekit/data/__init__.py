@@ -20,6 +20,7 @@ from tunekit.data.split import (
 )
 from tunekit.data.table import Table, infer_kind
 from tunekit.data.text import Text
+from tunekit.data.writing import write_chunks
 
 __all__ = [
     "GAPS",
@@ -47,4 +48,5 @@ __all__ = [
     "infer_kind",
     "read_chunks",
     "read_frame",
+    "write_chunks",
 ]

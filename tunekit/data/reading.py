@@ -22,6 +22,9 @@ GAPS = frozenset(
 PARQUET = (".parquet", ".pq")
 """Endings of Parquet files."""
 
+BUFFER = 2**20
+"""Bytes of each column of a Parquet file that are read ahead."""
+
 SEPARATORS = ",;\t|"
 """Of these, the one that stands most often in a CSV file's header line separates its columns."""
 
@@ -44,7 +47,7 @@ def read_frame(source: Any) -> pd.DataFrame:
 def read_chunks(
     path: str | Path, rows: int | None = None, not_gaps: Mapping[str, list[str]] | None = None
 ) -> Iterator[pd.DataFrame]:
-    """The rows of a CSV file in frames of at most `rows` rows; those of a Parquet file in one.
+    """The rows of a file in frames of at most `rows` rows, of which one at a time is in memory.
 
     Args:
         path: a CSV or Parquet file.
@@ -60,7 +63,7 @@ def read_chunks(
     if path.is_dir():
         raise DataError(f"{str(path)!r} is a folder; expected a CSV or Parquet file")
     if path.suffix.lower() in PARQUET:
-        yield _read_parquet(path)
+        yield from _parquet_chunks(path, rows)
         return
     with _understandable(path):
         separator = _separator(path)
@@ -93,9 +96,19 @@ def column_names(path: str | Path) -> list[str]:
         return _header(path, _separator(path))
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _parquet_chunks(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
+    from pyarrow import Table, parquet
+
     with understandable_parquet(path):
-        return pd.read_parquet(path)
+        if rows is None:
+            yield pd.read_parquet(path)
+            return
+        # Through a buffer, as a file may have all of its rows in one group, whose columns would be read whole.
+        with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=rows):
+                yield Table.from_batches([batch]).to_pandas().reset_index(drop=True)
+            if not file.metadata.num_rows:
+                yield file.schema_arrow.empty_table().to_pandas().reset_index(drop=True)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _trace(model: keras.Model, layout: str) -> _Trace:
     import keras
     import tensorflow as tf
 
-    inputs = _input_specs(model)
+    inputs = input_specs(model)
     flat = keras.tree.flatten(inputs)
     _check_inputs([spec.name for spec in flat], layout)
     trainable = len(model.trainable_variables)
@@ -108,7 +108,7 @@ def _trace(model: keras.Model, layout: str) -> _Trace:
     return _Trace(function, dict(zip(given, names, strict=False)), fingerprint)
 
 
-def _input_specs(model: keras.Model) -> Any:
+def input_specs(model: keras.Model) -> Any:
     """What the net is called with, as TensorFlow's specifications; any number of rows."""
     import keras
     import tensorflow as tf

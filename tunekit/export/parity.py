@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,8 +45,7 @@ def check_parity(bundle: Bundle, plan: BlendPlan) -> Parity:
     rows = as_given(plan)
     tolerance, units = tolerance_of(plan), _units(plan)
     members = np.moveaxis(bundle.predict_members(rows), 1, 0)
-    per_member = np.array([_differences(*pair, units) for pair in zip(members, plan.check_predictions, strict=True)])
-    _refuse(plan, rows, members, per_member, tolerance)
+    worst = compared(plan, range(len(plan.members)), members, "graph")
     # What is combined are the graph's own members: trees and steep curves enlarge the rounding that those may have.
     expected = plan.combined.apply(members)
     received = _blend(bundle, rows)
@@ -57,7 +56,30 @@ def check_parity(bundle: Bundle, plan: BlendPlan) -> Parity:
             f"{tolerance:.3g}); this is a fault of tunekit's exporter: please report it"
         )
     _check_single_rows(bundle, plan, rows, received, tolerance)
-    return Parity(plan.rows, difference, tuple(float(worst) for worst in per_member.max(axis=1)), tolerance)
+    return Parity(plan.rows, difference, worst, tolerance)
+
+
+def compared(plan: BlendPlan, positions: Sequence[int], received: Any, what: str) -> tuple[float, ...]:
+    """The largest difference of each of these members from what the plan says of it.
+
+    Args:
+        plan: the blend.
+        positions: of the members in the blend.
+        received: what was written predicts for the plan's rows: (n, outputs) for each of the members.
+        what: was written, for the message.
+
+    Raises:
+        ExportError: a member predicts something else; the message names it, the row and both values.
+    """
+    units, tolerance = _units(plan), tolerance_of(plan)
+    pairs = zip(received, (plan.check_predictions[position] for position in positions), strict=True)
+    differences = np.array([_differences(*pair, units) for pair in pairs]).reshape(-1, plan.rows)
+    worst = differences.max(axis=1)
+    if len(worst) and worst.max() > tolerance:
+        member, row = np.unravel_index(int(differences.argmax()), differences.shape)
+        wrong = f"{int((worst > tolerance).sum())} of {len(worst)} member(s) differ"
+        _refuse(plan, positions[int(member)], received[int(member)], int(row), (what, wrong))
+    return tuple(float(one) for one in worst)
 
 
 def tolerance_of(plan: BlendPlan) -> float:
@@ -130,24 +152,16 @@ def _outputs(task: str, predict: Callable[[], Any], predict_proba: Callable[[], 
     return probabilities[:, 1:] if task == "binary" else probabilities
 
 
-def _refuse(
-    plan: BlendPlan,
-    rows: dict[str, npt.NDArray[Any]],
-    received: npt.NDArray[np.float64],
-    differences: npt.NDArray[np.float64],
-    tolerance: float,
-) -> None:
-    if differences.max() <= tolerance:
-        return
-    member, row = np.unravel_index(int(differences.argmax()), differences.shape)
-    column = int(np.argmax(np.abs(received[member, row] - plan.check_predictions[member, row]) / _units(plan)))
+def _refuse(plan: BlendPlan, member: int, received: npt.NDArray[np.float64], row: int, told: tuple[str, str]) -> None:
+    what, wrong = told
+    expected = plan.check_predictions[member, row]
+    column = int(np.argmax(np.abs(received[row] - expected) / _units(plan)))
     which = f", class {plan.classes[column]!r}" if plan.outputs == len(plan.classes) else ""
-    wrong = int((differences.max(axis=1) > tolerance).sum())
     raise ExportError(
-        f"the written graph doesn't predict what Python predicts, and no bundle is kept: member "
-        f"{plan.members[member].label!r}, row {row}{which}: received {received[member, row, column]:.9g} from the "
-        f"graph, expected {plan.check_predictions[member, row, column]:.9g} (tolerance {tolerance:.3g}); {wrong} of "
-        f"{len(plan.members)} member(s) differ. Leave that member out of the blend. The row: {_told(rows, int(row))}"
+        f"the written {what} doesn't predict what Python predicts, and nothing is kept: member "
+        f"{plan.members[member].label!r}, row {row}{which}: received {received[row, column]:.9g} from the {what}, "
+        f"expected {expected[column]:.9g} (tolerance {tolerance_of(plan):.3g}); {wrong}. Leave that member out of the "
+        f"blend. The row: {_told(as_given(plan), row)}"
     )
 
 

@@ -134,7 +134,7 @@ def costs_of(
 
 
 def _latency(graph: bytes, output: str, row: dict[str, npt.NDArray[Any]], schema: Schema) -> float:
-    session = open_graph(graph, 1, "the graph that is measured")
+    session = open_graph(graph, 1, "the graph that is measured", tuned=bool(schema.arrays or schema.texts))
     texts = {column.name: column.vocabulary for column in schema.texts}
     least, deadline = float("inf"), time.perf_counter() + SECONDS
     while time.perf_counter() < deadline:

@@ -17,15 +17,13 @@ import onnx
 from tunekit import __version__
 from tunekit.bundle import Bundle
 from tunekit.bundle.columns import ARRAY, TEXTS
-from tunekit.bundle.manifest import FORMAT, GRAPH, MANIFEST, VERSION, file_entry, is_bundle, sealed
+from tunekit.bundle.manifest import FORMAT, GRAPH, MANIFEST, VERSION, file_entry, names_in, sealed
 from tunekit.data.schema import Column
 from tunekit.errors import ExportError
 from tunekit.export.blend import NetConverter, blend_graph
 from tunekit.export.graph import OPSETS
 from tunekit.export.parity import Parity, as_given, check_parity, tolerance_of
 from tunekit.export.plan import BlendPlan
-
-_OURS = {MANIFEST, GRAPH}
 
 LARGEST_EXAMPLE = 4096
 """Values of an array in the example of a manifest."""
@@ -53,25 +51,25 @@ def write_bundle(plan: BlendPlan, folder: str | Path, convert_nets: NetConverter
             left behind then, and a bundle that was there still is.
     """
     folder = Path(folder).absolute()
-    _check_place(folder, overwrite)
+    check_place(folder, overwrite)
     model, outputs = blend_graph(plan, convert_nets)
     graph = _bytes(model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.draft"
     try:
         draft.mkdir()
-        _write(draft / GRAPH, graph)
-        _write(draft / MANIFEST, sealed(_manifest(plan, outputs, graph, None)).encode())
+        write(draft / GRAPH, graph)
+        write(draft / MANIFEST, sealed(_manifest(plan, outputs, graph, None)).encode())
         parity = check_parity(Bundle.load(draft), plan)
-        _write(draft / MANIFEST, sealed(_manifest(plan, outputs, graph, parity)).encode())
-        _sync(draft)
-        _place(draft, folder, overwrite)
+        write(draft / MANIFEST, sealed(_manifest(plan, outputs, graph, parity)).encode())
+        sync(draft)
+        place(draft, folder, overwrite)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return parity
 
 
-def _check_place(folder: Path, overwrite: bool) -> None:
+def check_place(folder: Path, overwrite: bool) -> None:
     """Refuse a place that holds something which is not ours to replace."""
     if not folder.exists() and not folder.is_symlink():
         return
@@ -80,8 +78,7 @@ def _check_place(folder: Path, overwrite: bool) -> None:
     held = sorted(path.name for path in folder.iterdir())
     if not held:
         return
-    if not is_bundle(folder) or set(held) - _OURS:
-        foreign = [name for name in held if name not in _OURS or not is_bundle(folder)]
+    if foreign := sorted(set(held) - names_in(folder)):
         raise ExportError(
             f"the folder {str(folder)!r} holds {len(foreign)} thing(s) that are no bundle's, such as {foreign[0]!r}; "
             "expected an empty folder, a bundle or nothing: choose another place, or remove it yourself"
@@ -93,9 +90,9 @@ def _check_place(folder: Path, overwrite: bool) -> None:
         )
 
 
-def _place(draft: Path, folder: Path, overwrite: bool) -> None:
+def place(draft: Path, folder: Path, overwrite: bool) -> None:
     """Move the draft to its place; a bundle that is replaced is gone only once the new one is there."""
-    _check_place(folder, overwrite)  # once more: it was some time ago
+    check_place(folder, overwrite)  # once more: it was some time ago
     if not folder.exists():
         draft.rename(folder)
     else:
@@ -107,17 +104,18 @@ def _place(draft: Path, folder: Path, overwrite: bool) -> None:
             old.rename(folder)
             raise
         shutil.rmtree(old, ignore_errors=True)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a file that is on disk when this returns."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Make the names in a folder durable; systems that can't open folders do so by themselves."""
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -171,8 +169,7 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
             "members": list(parity.members) if parity else None,
         },
     }
-    plain: dict[str, Any] = _plain(content)
-    return plain
+    return plain(content)
 
 
 def _described(column: Column) -> dict[str, Any]:
@@ -207,6 +204,11 @@ def example_row(plan: BlendPlan) -> dict[str, Any]:
         typical = found[counts.argmax()] if kind in ("category", "boolean") else np.sort(present)[len(present) // 2]
         row[name] = bool(typical) if kind == "boolean" else str(typical) if kind == "date" else typical
     return row
+
+
+def plain(value: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's content as strict JSON can hold it: what is no number becomes null, unknown objects their text."""
+    return {name: _plain(item) for name, item in value.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -312,6 +312,7 @@ class ArrayModel(Fitted):
         facts: what `model.json` holds beside kind and layout; "standardised" if the function returns the standardised
             target.
         function: predictions of the prepared features.
+        files: what else is kept of the model, by file name: that of the library which trained it.
     """
 
     kind: str
@@ -320,6 +321,7 @@ class ArrayModel(Fitted):
     arrays: dict[str, npt.NDArray[Any]]
     function: Callable[[npt.NDArray[Any]], Predictions]
     facts: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
     def predict(self, rows: Encoded) -> Predictions:
         """Apply the function to the prepared rows, not too many at once: prepared they may be much larger."""
@@ -335,6 +337,8 @@ class ArrayModel(Fitted):
         save_facts(folder, self.kind, self.layout, self.facts)
         np.savez_compressed(folder / "model.npz", allow_pickle=False, **self.arrays)
         np.savez(folder / "preparation.npz", allow_pickle=False, **self.preparation.to_arrays())
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
 
 
 def save_facts(folder: Path, kind: str, layout: str, facts: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy.typing as npt
 
 from tunekit.bundle.tasks import ORDINAL
 from tunekit.data.lazy import Places
-from tunekit.data.preparation import BAG
+from tunekit.data.preparation import BAG, Preparation
+from tunekit.data.schema import Encoded
 from tunekit.data.terms import Bag
 from tunekit.families.bags import with_bag
-from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Part, Predictions, link_for
+from tunekit.families.base import ArrayModel, EpochReport, Family, Fitted, Fold, Part, Predictions, link_for, load_facts
 from tunekit.families.tree_arrays import from_xgboost
 from tunekit.space import HyperParameters
 
@@ -22,6 +24,24 @@ PATIENCE = 50
 """Rounds without a better validation loss before boosting ends."""
 
 MOST_ROUNDS = 2000
+
+
+UBJ = "model.ubj"
+"""XGBoost's own file of a model, for those who go on training it."""
+
+
+def boosted(folder: Path, rows: Encoded) -> Predictions:
+    """What the `UBJ` file of a fold predicts, as the model that was saved."""
+    import xgboost
+
+    with np.load(folder / "preparation.npz") as arrays:
+        preparation = Preparation.from_arrays(arrays)
+    facts = load_facts(folder)
+    booster = xgboost.Booster(model_file=str(folder / UBJ))
+    cells = _dense(preparation.apply(rows.read(), facts["layout"])["features"])
+    matrix = xgboost.DMatrix(cells, feature_types=booster.feature_types, enable_categorical=True)
+    raw = np.asarray(booster.predict(matrix), dtype=np.float64).reshape(len(rows), -1)
+    return preparation.in_units(raw, rows) if facts.get("standardised") else raw
 
 
 class XGBoost(Family):
@@ -73,7 +93,9 @@ class XGBoost(Family):
 
         trees = from_xgboost(kept, fold.outputs, link_for(fold.task))
         facts = {"rounds": rounds.best, "standardised": fold.relative}
-        model = ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, facts)
+        model = ArrayModel(
+            "trees", layout, fold.preparation, trees.to_arrays(), function, facts, {UBJ: bytes(kept.save_raw("ubj"))}
+        )
         model.best_epoch = rounds.best
         if len(parts) > 1:
             raw = np.empty((len(fold.valid), fold.outputs))

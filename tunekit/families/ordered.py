@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 
+@keras.saving.register_keras_serializable("tunekit")
 class Ordered(keras.layers.Layer):  # type: ignore[misc]
     """Probabilities of ordered classes from one score: proportional odds (McCullagh 1980).
 
@@ -34,6 +35,10 @@ class Ordered(keras.layers.Layer):  # type: ignore[misc]
         ends = keras.ops.zeros_like(below[:, :1]), keras.ops.ones_like(below[:, :1])
         cumulative = keras.ops.concatenate([ends[0], below, ends[1]], axis=1)
         return cumulative[:, 1:] - cumulative[:, :-1]
+
+    def get_config(self) -> dict[str, object]:
+        """What it was made with."""
+        return {**super().get_config(), "classes": self.classes}
 
     def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(batch, classes)."""

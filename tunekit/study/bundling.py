@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,9 @@ from tunekit.data import GAPS, Schema
 from tunekit.ensemble import Combination
 from tunekit.errors import ExportError, StudyError
 from tunekit.executors import Ended, Job, Limits, LocalExecutor
-from tunekit.export import BlendPlan, Member, write_bundle
+from tunekit.export import BlendPlan, Member, write_bundle, write_models
 from tunekit.export.converting import NET, convert_trial, converted
+from tunekit.export.net_files import write_nets
 from tunekit.families import NetFamily
 from tunekit.families.base import load_facts
 from tunekit.ledger import Ledger
@@ -28,6 +30,9 @@ from tunekit.study.serving import Serving
 if TYPE_CHECKING:
     from tunekit.study.effort import Site
     from tunekit.study.study import Study
+
+BUNDLE = "bundle"
+"""The form of an export that predicts; others are `tunekit.export.training_on.KINDS`."""
 
 MOST_CHECKED = 2000
 """Test rows that an export is compared on, beside the probes."""
@@ -50,9 +55,10 @@ def export(
     *,
     overwrite: bool,
     serving: Serving | None,
+    form: str,
     tell: Callable[[str], object] | None,
 ) -> Path:
-    """Write the blend of a summary as a bundle, or the best one that serving can afford; what that costs is told.
+    """Write the blend of a summary as a bundle or as its models, or the best that serving can afford: what that costs is told.
 
     Raises:
         StudyError: the data is not the one that was searched on, or a member's files are gone.
@@ -78,8 +84,18 @@ def export(
         candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in members]
         weights = [member["weight"] for member in members]
         plan = _as_searched(plan_of(study, prepared, ledger, candidates, weights), summary)
-        convert_nets(study, prepared, ledger, [one for one in candidates if is_net(ledger, one)])
-        write_bundle(plan, folder, lambda position: converted(plan.members[position]), overwrite=overwrite)
+        if form == BUNDLE:
+            convert_nets(study, prepared, ledger, [one for one in candidates if is_net(ledger, one)])
+            write_bundle(plan, folder, lambda position: converted(plan.members[position]), overwrite=overwrite)
+        else:
+            with _nets_in_children(study, prepared, ledger) as run:
+                write_models(
+                    plan,
+                    folder,
+                    form,
+                    lambda position, place, rows: run(write_nets, candidates[position], (form, place, rows)),
+                    overwrite=overwrite,
+                )
     finally:
         ledger.close()
     return folder
@@ -92,39 +108,57 @@ def convert_nets(study: Study, prepared: Prepared, ledger: Ledger, candidates: l
     for candidate in candidates:
         folders = [ledger.fetch(candidate.trial) / f"fold{number}" for number in folds]
         if not all((folder / NET).exists() for folder in folders):
-            todo.append((candidate, folders))
+            todo.append(candidate)
     if not todo:
         return
+    with _nets_in_children(study, prepared, ledger) as run:
+        for candidate in todo:
+            run(convert_trial, candidate)
+
+
+Run = Callable[..., Any]
+"""Called with a job's function, a candidate that is a net, and what else the function takes; returns its answer."""
+
+
+@contextmanager
+def _nets_in_children(study: Study, prepared: Prepared, ledger: Ledger) -> Iterator[Run]:
+    """Runs what needs TensorFlow, one process per trial: this process stays without it."""
     families = {family.name: family for family in study.families}
     shape = (prepared.data.task, prepared.data.outputs, prepared.schema.cardinalities)
     rows = len(prepared.folds.pairs[0][0])
     with tempfile.TemporaryDirectory() as nothing:
         executor = LocalExecutor(1, 1, ledger.folder / "executor.log", Path(nothing))
+
+        def run(function: Callable[..., bool], candidate: Candidate, *more: Any) -> Any:
+            family, folder = families.get(candidate.trial.family), ledger.fetch(candidate.trial)
+            if not isinstance(family, NetFamily):
+                raise StudyError(
+                    f"{candidate.trial.name} is in the blend, but the study has no net family "
+                    f"{candidate.trial.family!r} any more; put it back, or search again"
+                )
+            folders = [folder / f"fold{number}" for number in range(len(prepared.folds))]
+            arguments = (family, candidate.trial.values, folders, shape, rows, prepared.data.targets, *more)
+            return _answer(executor, Job(function, arguments, folder, Limits(CONVERTING_SECONDS), heavy=True))
+
         try:
-            for candidate, folders in todo:
-                family = families.get(candidate.trial.family)
-                if not isinstance(family, NetFamily):
-                    raise StudyError(
-                        f"{candidate.trial.name} is in the blend, but the study has no net family "
-                        f"{candidate.trial.family!r} any more; put it back, or search again"
-                    )
-                arguments = (family, candidate.trial.values, folders, shape, rows, prepared.data.targets)
-                limits = Limits(CONVERTING_SECONDS)
-                _convert(executor, Job(convert_trial, arguments, ledger.fetch(candidate.trial), limits, heavy=True))
+            yield run
         finally:
             executor.close()
 
 
-def _convert(executor: LocalExecutor, job: Job) -> None:
+def _answer(executor: LocalExecutor, job: Job) -> Any:
+    """What a job sends; a text is the reason why it failed."""
     executor.start(job)
-    reason = None
+    answer = None
     while True:
         for _, word in executor.listen(0.25):
-            if isinstance(word, Ended):
-                if reason := reason or word.reason:
-                    raise ExportError(f"{job.folder.name} could not be converted: {reason}; see {job.log}")
-                return
-            reason = word
+            if not isinstance(word, Ended):
+                answer = word
+                continue
+            reason = answer if isinstance(answer, str) else word.reason
+            if reason:
+                raise ExportError(f"{job.folder.name} could not be converted: {reason}; see {job.log}")
+            return answer
 
 
 def plan_of(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunekit.advice import advise
 from tunekit.ensemble import Chosen, Combination
@@ -63,6 +63,7 @@ class Result:
         latency: str | float | None = None,
         size: str | float | None = None,
         tell: Callable[[str], object] | None = None,
+        form: Literal["bundle", "keras", "saved-model"] = "bundle",
     ) -> Path:
         """Write the blend as a bundle that predicts with numpy and onnxruntime alone.
 
@@ -74,6 +75,7 @@ class Result:
                 limit if need be. Left out, with `size` too: the limits that the search was given, if any.
             size: of the graph's file, such as "20MB", or megabytes; as `latency`.
             tell: is told what limits cost, which the manifest says too.
+            form: "keras" or "saved-model" writes the models themselves instead, for those who want to go on training.
 
         Raises:
             StudyError: there is no blend yet, or the trial's models were not kept.
@@ -90,7 +92,9 @@ class Result:
         summary = self.summary if trial is None else {**self.summary, "ensemble": self._alone(trial)}
         if summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
-        return export(self.study, self.site, summary, Path(folder), overwrite=overwrite, serving=serving, tell=tell)
+        return export(
+            self.study, self.site, summary, Path(folder), overwrite=overwrite, serving=serving, form=form, tell=tell
+        )
 
     def _alone(self, number: int) -> dict[str, Any]:
         """A trial as a blend of one."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import StudyError
+from tunekit.tracking.models import log_bundle, register
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.records import (
     STATUS,
@@ -39,6 +40,13 @@ if TYPE_CHECKING:
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 PARENT, NUMBER, STATE, HOME = "tunekit.parent", "tunekit.trial", "tunekit.state", "tunekit.home"
 FRONT = "tunekit.front"
+PLACES = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Where MLflow's database keeps the address of artifacts."""
 MLFLOW_PARENT, MLFLOW_NOTE = "mlflow.parentRunId", "mlflow.note.content"
 PAGE = 1000
 
@@ -145,12 +153,12 @@ class Mirror:
             )
         self._parent = parents[0].info.run_id
 
-    def bundle(self, folder: Path) -> None:
-        """Keep an exported bundle with the parent run, in place of an earlier one."""
-        if self._client.list_artifacts(self._parent, "bundle"):
-            self._delete_artifacts("bundle")
-        self._client.log_artifacts(self._parent, str(folder), "bundle")
-        self._client.set_tag(self._parent, "tunekit.bundle", str(folder.resolve()))
+    def bundle(self, folder: Path, trial: int | None, name: str | None) -> str | None:
+        """Keep an exported bundle as a model of the parent run; its version, if it is registered by a name."""
+        label = "bundle" if trial is None else f"bundle_{trial:03d}"
+        model = log_bundle(self._client, self._parent, folder, label)
+        self._client.set_tag(self._parent, f"tunekit.{label}", str(folder.resolve()))
+        return None if name is None else register(self._client, model, name, local=self._uri.startswith(DATABASES))
 
     def close(self) -> None:
         """Close the parent run of a search that did not come to its end."""
@@ -241,14 +249,6 @@ class Mirror:
             tags=[RunTag(name, value) for name, value in record.tags.items()],
         )
 
-    def _delete_artifacts(self, path: str) -> None:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        uri = self._client.get_run(self._parent).info.artifact_uri
-        with suppress(NotImplementedError):  # some stores only grow
-            repository: Any = get_artifact_repository(uri, tracking_uri=self._uri)
-            repository.delete_artifacts(path)
-
 
 def make_database(root: Path) -> None:
     """Make MLflow's database whole or not at all.
@@ -300,11 +300,11 @@ def follow_a_move(root: Path) -> None:
             connection.execute(
                 "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (here, experiment)
             )
-            connection.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?"
-                " AND substr(artifact_uri, 1, ?) = ?",
-                (here, len(before) + 1, experiment, len(before) + 1, before + "/"),
-            )
+            for table, column in PLACES:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (here, len(before) + 1, len(before) + 1, before + "/"),
+                )
 
 
 def _is_mirrored(run: Run | None) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunekit.errors import StudyError
 from tunekit.tracking.observer import Observer, StudyFacts
 from tunekit.trial import Trial
 
@@ -60,6 +61,7 @@ class MlflowObserver(Observer):
         self._jobs: queue.SimpleQueue[Callable[[Mirror], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failure: str | None = None
+        self._version: str | None = None
         self._warned = False
 
     def study_started(self, facts: StudyFacts, trials: Sequence[Trial]) -> None:
@@ -87,9 +89,32 @@ class MlflowObserver(Observer):
         """
         self._hand_over(lambda mirror: mirror.attach(study))
 
-    def bundle_written(self, folder: Path) -> None:
-        """Keep the bundle with the parent run, under `bundle/`. After `study_started` or `attach`."""
-        self._hand_over(lambda mirror: mirror.bundle(folder))
+    def bundle_written(self, folder: Path, *, trial: int | None = None, register: str | None = None) -> None:
+        """Keep the bundle as a model of the parent run. After `study_started` or `attach`.
+
+        Args:
+            folder: that `tunekit export` wrote.
+            trial: that was exported instead of the blend.
+            register: name in the model registry, of which the bundle becomes the next version: see `registered`.
+        """
+
+        def keep(mirror: Mirror) -> None:
+            self._version = mirror.bundle(folder, trial, register)
+
+        self._hand_over(keep)
+
+    def registered(self) -> str:
+        """The version as which the bundle was registered, once `close` has returned.
+
+        Raises:
+            StudyError: it was not.
+        """
+        if self._version is None:
+            raise StudyError(
+                f"the bundle was written, but not registered: {self._failure or 'MLflow did not answer in time'}; "
+                "expected a store with a model registry: see that MLFLOW_TRACKING_URI is right, and export again"
+            )
+        return self._version
 
     def close(self) -> None:
         """Wait until everything is mirrored, within limits."""

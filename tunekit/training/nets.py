@@ -157,8 +157,10 @@ def rebuild(
     model = family.build(HyperParameters(lambda dimension: values.get(dimension.name, dimension.default)), data)
     if not model.built:
         model.build((None, *alone_shape(data, family.layout(data) or layout_of(model, data))))
+    optimizer = getattr(model, "optimizer", None)
     model.optimizer = None  # its variables may be in the file; Keras would warn if they didn't fit
     model.load_weights(folder / "model.weights.h5")
+    model.optimizer = optimizer
     return _side_by_side(model, targets) if targets else model
 
 
