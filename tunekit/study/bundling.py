@@ -58,7 +58,7 @@ def export(
     form: str,
     tell: Callable[[str], object] | None,
 ) -> Path:
-    """Write the blend of a summary as a bundle or as its models, or the best that serving can afford: what that costs is told.
+    """Write the blend of a summary, or the best that serving can afford: what that costs is told.
 
     Raises:
         StudyError: the data is not the one that was searched on, or a member's files are gone.
