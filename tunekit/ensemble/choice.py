@@ -30,6 +30,9 @@ from tunekit.metrics import Metric
 COMBINERS: tuple[Combiner, ...] = (Greedy(), Bagged(), Linear(), Boosted())
 """All ways to combine, the simplest first."""
 
+SPARED = 0.15
+"""Of the seconds: a step that has begun is ended."""
+
 SHARE_OF_SELECTING = 0.3
 """Of the seconds, what the selection on all rows may take: without it there is no blend."""
 
@@ -103,11 +106,11 @@ def choose(
     """
     from threadpoolctl import threadpool_limits
 
-    course = Course(candidates, rows, metric, task, new, time.monotonic() + seconds, seed, select)
+    course = Course(candidates, rows, metric, task, new, time.monotonic() + (1 - SPARED) * seconds, seed, select)
     begun = time.monotonic()
     with threadpool_limits(1, "blas"):  # on small matrices, several threads mostly wait for each other
         course.selection(-1, seconds=SHARE_OF_SELECTING * seconds)
-        course.reserve = 1.5 * (time.monotonic() - begun)
+        course.reserve = 0.5 * (time.monotonic() - begun)
         return _chosen(course, combiners, polish=polish)
 
 
@@ -115,11 +118,9 @@ def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> C
     first = combiners[0]
     fallback = first.fit(course.selection(-1))
     try:
-        if not course.pairs:
-            raise OutOfTimeError
-        best = simplest = course.fit(first, course.deadline - course.reserve)
+        best = simplest = course.simplest(first)
     except OutOfTimeError:
-        score = course.rows.score(course.metric, fallback.apply(course.stack(np.arange(len(course.rows)))))
+        score = course.rows.score(course.metric, course.combined(fallback, np.arange(len(course.rows))))
         lack = "was too little time" if course.pairs else "were too few rows"
         why = f"{first.name}, as there {lack} to compare it with others"
         return Chosen(fallback, first.name, score, False, why, (Tried(first.name, None, "used"),))
@@ -182,7 +183,7 @@ THRESHOLD = "threshold"
 def _adjusted(course: Course, way: Way, what: str) -> Way:
     """The way with something more that is fitted on the rows that it was fitted on."""
     fitted = [_with(what, replace(one, calibration=None), course, place) for place, one in enumerate(way.fitted)]
-    judged = [one.apply(course.stack(judge)) for one, (_, judge) in zip(fitted, course.pairs, strict=True)]
+    judged = [course.combined(one, judge) for one, (_, judge) in zip(fitted, course.pairs, strict=True)]
     return course.way(way.combiner, fitted, judged, what)
 
 
@@ -197,8 +198,11 @@ def _with(what: str, one: Combination, course: Course, place: int) -> Combinatio
 
 def _finished(course: Course, best: Way, simplest: Way, fallback: Combination, tried: dict[str, Tried]) -> Chosen:
     """What was chosen, fitted on all rows."""
-    fitting = replace(course.selection(-1), deadline=math.inf)
+    fitting = course.selection(-1)
     whole = fallback if best.combiner is simplest.combiner else best.combiner.fit(fitting)
+    if best.combiner.stacks and whole.kind == "mean":
+        tried[best.combiner.name] = replace(tried[best.combiner.name], said="fitted on all rows, it adds nothing")
+        return _finished(course, simplest, simplest, fallback, tried)
     if best.said:
         whole = _with(best.said, whole, course, -1)
     name = best.combiner.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,6 +22,9 @@ from tunekit.metrics import Metric
 MOST_FITTED = 20_000
 """Rows that a combination is fitted on: a few dozen weights need no more, and time is short."""
 
+MOST_NESTED = (10_000, 2_000)
+"""And where it is fitted to be judged on other rows, as often as there are pairs; the latter if time is short."""
+
 NOISE = 1.5
 """Standard errors by which another way must be better than a simpler one. One that is no better has
 such a difference by luck one time in fifteen."""
@@ -34,7 +38,7 @@ class OutOfTimeError(Exception):
 class Course:
     """What is shared by all that is tried.
 
-    Args: see `choose`; `reserve` are seconds that the last fit is likely to take.
+    Args: see `choose`; `reserve` are seconds that the last fit is likely to take, `most` are rows of a pair to fit on.
     """
 
     candidates: Sequence[Predictions]
@@ -46,6 +50,7 @@ class Course:
     seed: int
     select: Callable[..., npt.NDArray[np.float64]]
     reserve: float = 0.0
+    most: int = MOST_NESTED[0]
     pairs: list[tuple[Rows, Rows]] = field(init=False)
     parts: list[list[Rows]] = field(init=False)
     _fittings: dict[int, Fitting] = field(default_factory=dict)
@@ -58,7 +63,7 @@ class Course:
         """What combinations are fitted on: of one pair, or all rows at -1, with the greedy selection there."""
         if place not in self._fittings:
             some = self.pairs[place][0] if place >= 0 else np.arange(len(self.rows))
-            some = thinned(self.rows, some, MOST_FITTED, self.seed)
+            some = thinned(self.rows, some, self.most if place >= 0 else MOST_FITTED, self.seed)
             stack, rows = self.stack(some), self.rows.only(some)
             seconds = min(seconds, max(0.0, self.deadline - time.monotonic()))
             weights = self.select(stack, rows, self.metric, seconds=seconds)
@@ -71,10 +76,28 @@ class Course:
         """Predictions of some rows: (candidates, rows, outputs)."""
         return np.stack([one[some] for one in self.candidates])
 
+    def combined(self, combination: Combination, some: Rows) -> Predictions:
+        """What a combination of the candidates predicts for some rows."""
+        used = combination.used
+        return combination.of(used).apply(np.stack([self.candidates[place][some] for place in used]))
+
     @property
     def sign(self) -> float:
         """Times a score makes a loss."""
         return 1.0 if self.metric.direction == "minimize" else -1.0
+
+    def simplest(self, combiner: Combiner) -> Way:
+        """The first way, fitted and judged on every pair; on fewer rows if time is short.
+
+        Raises:
+            OutOfTimeError: it takes too long even so, or there are no pairs.
+        """
+        for most in MOST_NESTED if self.pairs else ():
+            self.most = most
+            self._fittings = {-1: self.selection(-1)}
+            with suppress(OutOfTimeError):
+                return self.fit(combiner, self.deadline - self.reserve)
+        raise OutOfTimeError
 
     def fit(self, combiner: Combiner, limit: float) -> Way:
         """Fit and judge on every pair.
@@ -89,7 +112,7 @@ class Course:
             spent = time.monotonic() - begun
             if begun + spent / (place + 1) * len(self.pairs) > limit:
                 raise OutOfTimeError
-        judged = [one.apply(self.stack(judge)) for one, (_, judge) in zip(fitted, self.pairs, strict=True)]
+        judged = [self.combined(one, judge) for one, (_, judge) in zip(fitted, self.pairs, strict=True)]
         return self.way(combiner, fitted, judged)
 
     def way(self, combiner: Combiner, fitted: list[Combination], judged: list[Predictions], said: str = "") -> Way:
