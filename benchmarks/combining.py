@@ -96,7 +96,8 @@ def models(task: str, seed: int) -> dict[str, Any]:
                 for rate in (0.03, 0.1, 0.2)
             },
             "net": compose.TransformedTargetRegressor(
-                neural_network.MLPRegressor((32,), max_iter=60, **more), transformer=preprocessing.StandardScaler()
+                neural_network.MLPRegressor(hidden_layer_sizes=(32,), max_iter=60, **more),
+                transformer=preprocessing.StandardScaler(),
             ),
         }
     return {
@@ -108,7 +109,7 @@ def models(task: str, seed: int) -> dict[str, Any]:
             f"boosted {rate}": ensemble.HistGradientBoostingClassifier(learning_rate=rate, max_iter=80, **more)
             for rate in (0.03, 0.1, 0.2)
         },
-        "net": neural_network.MLPClassifier((32,), max_iter=60, **more),
+        "net": neural_network.MLPClassifier(hidden_layer_sizes=(32,), max_iter=60, **more),
     }
 
 

@@ -27,8 +27,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     data = tk.Table(table, target="y")
     study = tk.Study("limited", data=data, metric="rmse", families=families, split=tk.KFold(2), seed=1)
     root = tmp_path_factory.mktemp("limited") / "mlruns"
-    made: Result = study.run(root=root, trials=5, workers=1, observers=[], size="400KB")
-    return made
+    found: Result = study.run(root=root, trials=5, workers=1, observers=[], size="400KB")
+    return found
 
 
 def size_of(folder: Path) -> float:

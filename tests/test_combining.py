@@ -1,6 +1,7 @@
 """Ways to combine candidates: the same contract for all, how one is chosen, the guard, and the export of each."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -426,3 +427,36 @@ def test_a_combination_of_other_members_is_refused(tmp_path: Path) -> None:
     made = house("binary", tmp_path)
     with pytest.raises(ExportError, match="a combination of 2 member"):
         made.plan(made.fit("linear", 1.0), combination=Combination.weighted("binary", np.array([0.5, 0.5]), 1))
+
+
+class Nothing(Combiner):
+    """Is better on every pair of rows, but of all rows it only makes the selection."""
+
+    name = "a stacking"
+    stacks = True
+
+    def fit(self, given: Fitting) -> Combination:
+        plain = Combination.weighted(given.task, given.selection, given.outputs)
+        if len(given.rows) == ROWS:
+            return plain
+        return replace(plain, kind="linear", weights=1.2 * plain.weights)
+
+
+def test_a_stacking_that_adds_nothing_of_all_rows_is_the_selection_by_name() -> None:
+    target, stack = made_up("regression")
+    metric, rows = find_metric("rmse", "regression", 1), in_parts(target)
+    chosen = choose(list(stack), rows, metric, task="regression", combiners=(COMBINERS[0], Nothing()))
+    assert chosen.name == "greedy selection"
+    told = {one.name: one for one in chosen.tried}
+    assert told["a stacking"].score is not None
+    assert told["a stacking"].score < chosen.score, "it was better on rows apart"
+    assert told["a stacking"].said == "fitted on all rows, it adds nothing"
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0])
+def test_it_ends_in_about_the_time_that_it_has(seconds: float) -> None:
+    target, stack = made_up("binary", 20_000, candidates=10)
+    begun = time.monotonic()
+    choose(list(stack), in_parts(target), find_metric("roc_auc", "binary", 1), task="binary", seconds=seconds)
+    # One step that has begun is ended: on a busy machine, a round of the selection takes some tenths of a second.
+    assert time.monotonic() - begun < seconds + 2.0

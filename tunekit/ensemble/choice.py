@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,26 +18,20 @@ from tunekit.ensemble.bagged import Bagged
 from tunekit.ensemble.boosted import Boosted
 from tunekit.ensemble.calibration import calibrate, kinds_for
 from tunekit.ensemble.combination import Combination
-from tunekit.ensemble.combiner import Combiner, Fitting
+from tunekit.ensemble.combiner import Combiner
+from tunekit.ensemble.course import Course, OutOfTimeError, Way
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
-from tunekit.ensemble.judged import Judged, Predictions, Rows
+from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.ensemble.linear import Linear
-from tunekit.ensemble.nesting import blocks, nested, thinned
-from tunekit.ensemble.quick import scores_of
 from tunekit.ensemble.selection import Greedy, greedy_selection
 from tunekit.ensemble.threshold import best_threshold, has_threshold
-from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
 COMBINERS: tuple[Combiner, ...] = (Greedy(), Bagged(), Linear(), Boosted())
 """All ways to combine, the simplest first."""
 
-MOST_FITTED = 20_000
-"""Rows that a combination is fitted on: a few dozen weights need no more, and time is short."""
-
-NOISE = 1.5
-"""Standard errors by which another way must be better than a simpler one. With the three that are tried beside the
-selection, one that is no better is chosen by luck in about one study of six."""
+SPARED = 0.15
+"""Of the seconds: a step that has begun is ended."""
 
 SHARE_OF_SELECTING = 0.3
 """Of the seconds, what the selection on all rows may take: without it there is no blend."""
@@ -112,142 +106,21 @@ def choose(
     """
     from threadpoolctl import threadpool_limits
 
-    course = _Course(candidates, rows, metric, task, new, time.monotonic() + seconds, seed, select)
+    course = Course(candidates, rows, metric, task, new, time.monotonic() + (1 - SPARED) * seconds, seed, select)
     begun = time.monotonic()
     with threadpool_limits(1, "blas"):  # on small matrices, several threads mostly wait for each other
         course.selection(-1, seconds=SHARE_OF_SELECTING * seconds)
-        course.reserve = 1.5 * (time.monotonic() - begun)
+        course.reserve = 0.5 * (time.monotonic() - begun)
         return _chosen(course, combiners, polish=polish)
 
 
-class _OutOfTimeError(Exception):
-    """The rest is not computed. Never leaves this module."""
-
-
-@dataclass
-class _Course:
-    """What is shared by all that is tried.
-
-    Args: see `choose`; `reserve` are seconds that the last fit is likely to take.
-    """
-
-    candidates: Sequence[Predictions]
-    rows: Judged
-    metric: Metric
-    task: str
-    new: Sequence[Predictions] | None
-    deadline: float
-    seed: int
-    select: Callable[..., npt.NDArray[np.float64]]
-    reserve: float = 0.0
-    pairs: list[tuple[Rows, Rows]] = field(init=False)
-    parts: list[list[Rows]] = field(init=False)
-    _fittings: dict[int, Fitting] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.pairs = nested(self.rows, self.seed)
-        self.parts = [blocks(self.rows, judge, self.seed + place) for place, (_, judge) in enumerate(self.pairs)]
-
-    def selection(self, place: int, seconds: float = math.inf) -> Fitting:
-        """What combinations are fitted on: of one pair, or all rows at -1, with the greedy selection there."""
-        if place not in self._fittings:
-            some = self.pairs[place][0] if place >= 0 else np.arange(len(self.rows))
-            some = thinned(self.rows, some, MOST_FITTED, self.seed)
-            stack, rows = self.stack(some), self.rows.only(some)
-            seconds = min(seconds, max(0.0, self.deadline - time.monotonic()))
-            weights = self.select(stack, rows, self.metric, seconds=seconds)
-            self._fittings[place] = Fitting(
-                stack, rows, self.metric, self.task, weights, self.deadline, self.seed + place + 1
-            )
-        return self._fittings[place]
-
-    def stack(self, some: Rows) -> Predictions:
-        """Predictions of some rows: (candidates, rows, outputs)."""
-        return np.stack([one[some] for one in self.candidates])
-
-    @property
-    def sign(self) -> float:
-        """Times a score makes a loss."""
-        return 1.0 if self.metric.direction == "minimize" else -1.0
-
-    def fit(self, combiner: Combiner, limit: float) -> _Way:
-        """Fit and judge on every pair.
-
-        Raises:
-            _OutOfTimeError: it would take longer than until `limit`.
-        """
-        begun, fitted = time.monotonic(), []
-        for place in range(len(self.pairs)):
-            fitting = replace(self.selection(place), deadline=limit)
-            fitted.append(combiner.fit(fitting))
-            spent = time.monotonic() - begun
-            if begun + spent / (place + 1) * len(self.pairs) > limit:
-                raise _OutOfTimeError
-        judged = [one.apply(self.stack(judge)) for one, (_, judge) in zip(fitted, self.pairs, strict=True)]
-        return self.way(combiner, fitted, judged)
-
-    def way(self, combiner: Combiner, fitted: list[Combination], judged: list[Predictions], said: str = "") -> _Way:
-        """With its scores."""
-        shown = [one.decisive(shares) for one, shares in zip(fitted, judged, strict=True)]
-        pieces, scores = [], []
-        for (_, judge), parts, shares in zip(self.pairs, self.parts, shown, strict=True):
-            scores.append(self.rows.score_of(self.metric, shares, judge))
-            pieces += [self._loss(shares[part], judge[part]) for part in parts]
-        return _Way(combiner, fitted, judged, float(np.mean(scores)), np.array(pieces), said)
-
-    def _loss(self, shares: Predictions, rows: Rows) -> float:
-        try:
-            return self.sign * self.rows.score_of(self.metric, shares, rows)
-        except MetricError:  # too few rows for the metric, such as those of one class
-            return math.nan
-
-    def best_member(self) -> float:
-        """The loss of the best candidate on the rows that judge."""
-        scores = [
-            scores_of(self.metric, replace(self.rows.only(judge), parts=(np.arange(len(judge)),)), self.stack(judge))
-            for _, judge in self.pairs
-        ]
-        return float((self.sign * np.mean(scores, axis=0)).min())
-
-
-@dataclass(frozen=True)
-class _Way:
-    """One way to combine, fitted on every pair.
-
-    Args:
-        combiner: that fitted it.
-        fitted: a combination for each pair.
-        judged: its predictions of the rows that judge.
-        score: the mean over the pairs.
-        losses: on parts of the rows that judge; NaN where the metric can't be computed.
-        said: what was added to it.
-    """
-
-    combiner: Combiner
-    fitted: list[Combination]
-    judged: list[Predictions]
-    score: float
-    losses: npt.NDArray[np.float64]
-    said: str = ""
-
-    def beats(self, other: _Way) -> bool:
-        """Whether it is better by more than noise: so many standard errors of the mean difference."""
-        gains = other.losses - self.losses
-        gains = gains[~np.isnan(gains)]
-        if len(gains) < 2 or not np.isfinite(gains).all():
-            return False
-        return bool(gains.mean() > NOISE * gains.std(ddof=1) / math.sqrt(len(gains)))
-
-
-def _chosen(course: _Course, combiners: Sequence[Combiner], *, polish: bool) -> Chosen:
+def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> Chosen:
     first = combiners[0]
     fallback = first.fit(course.selection(-1))
     try:
-        if not course.pairs:
-            raise _OutOfTimeError
-        best = simplest = course.fit(first, course.deadline - course.reserve)
-    except _OutOfTimeError:
-        score = course.rows.score(course.metric, fallback.apply(course.stack(np.arange(len(course.rows)))))
+        best = simplest = course.simplest(first)
+    except OutOfTimeError:
+        score = course.rows.score(course.metric, course.combined(fallback, np.arange(len(course.rows))))
         lack = "was too little time" if course.pairs else "were too few rows"
         why = f"{first.name}, as there {lack} to compare it with others"
         return Chosen(fallback, first.name, score, False, why, (Tried(first.name, None, "used"),))
@@ -260,7 +133,7 @@ def _chosen(course: _Course, combiners: Sequence[Combiner], *, polish: bool) -> 
         share = (course.deadline - course.reserve - now) / (len(combiners) - place + 1)
         try:
             way = course.fit(combiner, now + share)
-        except _OutOfTimeError:
+        except OutOfTimeError:
             tried[combiner.name] = Tried(combiner.name, None, "not compared: it takes longer than there was time for")
             continue
         said = _refused(course, way, best, simplest, single)
@@ -271,7 +144,7 @@ def _chosen(course: _Course, combiners: Sequence[Combiner], *, polish: bool) -> 
     return _finished(course, best, simplest, fallback, tried)
 
 
-def _refused(course: _Course, way: _Way, best: _Way, simplest: _Way, single: float) -> str | None:
+def _refused(course: Course, way: Way, best: Way, simplest: Way, single: float) -> str | None:
     """Why a way is not used; None if it is."""
     if not way.beats(best):
         return f"not better than {best.combiner.name} by more than noise"
@@ -289,7 +162,7 @@ def _refused(course: _Course, way: _Way, best: _Way, simplest: _Way, single: flo
     return None
 
 
-def _polished(course: _Course, best: _Way) -> _Way:
+def _polished(course: Course, best: Way) -> Way:
     """With a calibration or a threshold, where that is better by more than noise."""
     for kind in kinds_for(course.metric, course.task, len(course.rows)):
         if time.monotonic() > course.deadline - course.reserve:
@@ -307,14 +180,14 @@ def _polished(course: _Course, best: _Way) -> _Way:
 THRESHOLD = "threshold"
 
 
-def _adjusted(course: _Course, way: _Way, what: str) -> _Way:
+def _adjusted(course: Course, way: Way, what: str) -> Way:
     """The way with something more that is fitted on the rows that it was fitted on."""
     fitted = [_with(what, replace(one, calibration=None), course, place) for place, one in enumerate(way.fitted)]
-    judged = [one.apply(course.stack(judge)) for one, (_, judge) in zip(fitted, course.pairs, strict=True)]
+    judged = [course.combined(one, judge) for one, (_, judge) in zip(fitted, course.pairs, strict=True)]
     return course.way(way.combiner, fitted, judged, what)
 
 
-def _with(what: str, one: Combination, course: _Course, place: int) -> Combination:
+def _with(what: str, one: Combination, course: Course, place: int) -> Combination:
     """With a threshold, or a calibration of a kind, fitted on the rows of a fitting."""
     fitting = course.selection(place)
     shares, rows = one.apply(fitting.stack), fitting.rows
@@ -323,10 +196,13 @@ def _with(what: str, one: Combination, course: _Course, place: int) -> Combinati
     return replace(one, calibration=calibrate(what, shares, rows.target, rows.weight))
 
 
-def _finished(course: _Course, best: _Way, simplest: _Way, fallback: Combination, tried: dict[str, Tried]) -> Chosen:
+def _finished(course: Course, best: Way, simplest: Way, fallback: Combination, tried: dict[str, Tried]) -> Chosen:
     """What was chosen, fitted on all rows."""
-    fitting = replace(course.selection(-1), deadline=math.inf)
+    fitting = course.selection(-1)
     whole = fallback if best.combiner is simplest.combiner else best.combiner.fit(fitting)
+    if best.combiner.stacks and whole.kind == "mean":
+        tried[best.combiner.name] = replace(tried[best.combiner.name], said="fitted on all rows, it adds nothing")
+        return _finished(course, simplest, simplest, fallback, tried)
     if best.said:
         whole = _with(best.said, whole, course, -1)
     name = best.combiner.name
@@ -338,7 +214,7 @@ def _finished(course: _Course, best: _Way, simplest: _Way, fallback: Combination
     return Chosen(whole, name, best.score, True, _why(course, best, simplest, whole, told), tuple(told.values()))
 
 
-def _why(course: _Course, best: _Way, simplest: _Way, whole: Combination, tried: dict[str, Tried]) -> str:
+def _why(course: Course, best: Way, simplest: Way, whole: Combination, tried: dict[str, Tried]) -> str:
     """The choice in words."""
     unit, name = course.metric.name, best.combiner.name
     others = [one for one in tried.values() if one.name != name and one.score is not None]

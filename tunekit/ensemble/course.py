@@ -1,0 +1,168 @@
+"""What is shared by all ways to combine that are compared: the pairs of rows, what is fitted on them, and the time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from tunekit.ensemble.combination import Combination
+from tunekit.ensemble.combiner import Combiner, Fitting
+from tunekit.ensemble.judged import Judged, Predictions, Rows
+from tunekit.ensemble.nesting import blocks, nested, thinned
+from tunekit.ensemble.quick import scores_of
+from tunekit.errors import MetricError
+from tunekit.metrics import Metric
+
+MOST_FITTED = 20_000
+"""Rows that a combination is fitted on: a few dozen weights need no more, and time is short."""
+
+MOST_NESTED = (10_000, 2_000)
+"""And where it is fitted to be judged on other rows, as often as there are pairs; the latter if time is short."""
+
+NOISE = 1.5
+"""Standard errors by which another way must be better than a simpler one. One that is no better has
+such a difference by luck one time in fifteen."""
+
+
+class OutOfTimeError(Exception):
+    """The rest is not computed. Never leaves this room."""
+
+
+@dataclass
+class Course:
+    """What is shared by all that is tried.
+
+    Args: see `choose`; `reserve` are seconds that the last fit is likely to take, `most` are rows of a pair to fit on.
+    """
+
+    candidates: Sequence[Predictions]
+    rows: Judged
+    metric: Metric
+    task: str
+    new: Sequence[Predictions] | None
+    deadline: float
+    seed: int
+    select: Callable[..., npt.NDArray[np.float64]]
+    reserve: float = 0.0
+    most: int = MOST_NESTED[0]
+    pairs: list[tuple[Rows, Rows]] = field(init=False)
+    parts: list[list[Rows]] = field(init=False)
+    _fittings: dict[int, Fitting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pairs = nested(self.rows, self.seed)
+        self.parts = [blocks(self.rows, judge, self.seed + place) for place, (_, judge) in enumerate(self.pairs)]
+
+    def selection(self, place: int, seconds: float = math.inf) -> Fitting:
+        """What combinations are fitted on: of one pair, or all rows at -1, with the greedy selection there."""
+        if place not in self._fittings:
+            some = self.pairs[place][0] if place >= 0 else np.arange(len(self.rows))
+            some = thinned(self.rows, some, self.most if place >= 0 else MOST_FITTED, self.seed)
+            stack, rows = self.stack(some), self.rows.only(some)
+            seconds = min(seconds, max(0.0, self.deadline - time.monotonic()))
+            weights = self.select(stack, rows, self.metric, seconds=seconds)
+            self._fittings[place] = Fitting(
+                stack, rows, self.metric, self.task, weights, self.deadline, self.seed + place + 1
+            )
+        return self._fittings[place]
+
+    def stack(self, some: Rows) -> Predictions:
+        """Predictions of some rows: (candidates, rows, outputs)."""
+        return np.stack([one[some] for one in self.candidates])
+
+    def combined(self, combination: Combination, some: Rows) -> Predictions:
+        """What a combination of the candidates predicts for some rows."""
+        used = combination.used
+        return combination.of(used).apply(np.stack([self.candidates[place][some] for place in used]))
+
+    @property
+    def sign(self) -> float:
+        """Times a score makes a loss."""
+        return 1.0 if self.metric.direction == "minimize" else -1.0
+
+    def simplest(self, combiner: Combiner) -> Way:
+        """The first way, fitted and judged on every pair; on fewer rows if time is short.
+
+        Raises:
+            OutOfTimeError: it takes too long even so, or there are no pairs.
+        """
+        for most in MOST_NESTED if self.pairs else ():
+            self.most = most
+            self._fittings = {-1: self.selection(-1)}
+            with suppress(OutOfTimeError):
+                return self.fit(combiner, self.deadline - self.reserve)
+        raise OutOfTimeError
+
+    def fit(self, combiner: Combiner, limit: float) -> Way:
+        """Fit and judge on every pair.
+
+        Raises:
+            OutOfTimeError: it would take longer than until `limit`.
+        """
+        begun, fitted = time.monotonic(), []
+        for place in range(len(self.pairs)):
+            fitting = replace(self.selection(place), deadline=limit)
+            fitted.append(combiner.fit(fitting))
+            spent = time.monotonic() - begun
+            if begun + spent / (place + 1) * len(self.pairs) > limit:
+                raise OutOfTimeError
+        judged = [self.combined(one, judge) for one, (_, judge) in zip(fitted, self.pairs, strict=True)]
+        return self.way(combiner, fitted, judged)
+
+    def way(self, combiner: Combiner, fitted: list[Combination], judged: list[Predictions], said: str = "") -> Way:
+        """With its scores."""
+        shown = [one.decisive(shares) for one, shares in zip(fitted, judged, strict=True)]
+        pieces, scores = [], []
+        for (_, judge), parts, shares in zip(self.pairs, self.parts, shown, strict=True):
+            scores.append(self.rows.score_of(self.metric, shares, judge))
+            pieces += [self._loss(shares[part], judge[part]) for part in parts]
+        return Way(combiner, fitted, judged, float(np.mean(scores)), np.array(pieces), said)
+
+    def _loss(self, shares: Predictions, rows: Rows) -> float:
+        try:
+            return self.sign * self.rows.score_of(self.metric, shares, rows)
+        except MetricError:  # too few rows for the metric, such as those of one class
+            return math.nan
+
+    def best_member(self) -> float:
+        """The loss of the best candidate on the rows that judge."""
+        scores = [
+            scores_of(self.metric, replace(self.rows.only(judge), parts=(np.arange(len(judge)),)), self.stack(judge))
+            for _, judge in self.pairs
+        ]
+        return float((self.sign * np.mean(scores, axis=0)).min())
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to combine, fitted on every pair.
+
+    Args:
+        combiner: that fitted it.
+        fitted: a combination for each pair.
+        judged: its predictions of the rows that judge.
+        score: the mean over the pairs.
+        losses: on parts of the rows that judge; NaN where the metric can't be computed.
+        said: what was added to it.
+    """
+
+    combiner: Combiner
+    fitted: list[Combination]
+    judged: list[Predictions]
+    score: float
+    losses: npt.NDArray[np.float64]
+    said: str = ""
+
+    def beats(self, other: Way) -> bool:
+        """Whether it is better by more than noise: so many standard errors of the mean difference."""
+        gains = other.losses - self.losses
+        gains = gains[~np.isnan(gains)]
+        if len(gains) < 2 or not np.isfinite(gains).all():
+            return False
+        return bool(gains.mean() > NOISE * gains.std(ddof=1) / math.sqrt(len(gains)))
