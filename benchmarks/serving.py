@@ -63,9 +63,12 @@ def keras(folder: Path) -> Predict:
         if facts["kind"] == "keras":
             net = load_net(fold / "net.keras")
             names = [tensor.name for tensor in net.inputs]
-            return lambda rows: preparation.in_units(
-                net.predict({name: prepared(rows)[name] for name in names}, verbose=0), rows
-            )
+
+            def by_net(rows: Any) -> Any:
+                arrays = prepared(rows)
+                return preparation.in_units(net.predict({name: arrays[name] for name in names}, verbose=0), rows)
+
+            return by_net
         if (fold / "model.ubj").exists():
             booster = xgboost.Booster({"nthread": 1}, model_file=fold / "model.ubj")
             booster.set_param({"nthread": 1})
