@@ -283,6 +283,13 @@ def export(
             help="bundle: one graph that predicts. keras, saved-model: the models themselves, to go on training.",
         ),
     ] = "bundle",
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Fit each member once more, on all rows: one model instead of one per fold, smaller and faster.",
+        ),
+    ] = False,
     register: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Also make it the next version of this model in MLflow's registry."),
@@ -299,7 +306,9 @@ def export(
         raise typer.BadParameter(f"--register takes a bundle, not --format {form}")
     loaded = load_study(study)
     result = loaded.result(root, storage=storage, artifacts=artifacts)
-    folder = result.export(output, overwrite=force, trial=trial, form=form, latency=latency, size=size, tell=typer.echo)
+    folder = result.export(
+        output, overwrite=force, trial=trial, form=form, refit=refit, latency=latency, size=size, tell=typer.echo
+    )
     written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     if form != "bundle":
         typer.echo(

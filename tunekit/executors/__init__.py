@@ -1,6 +1,6 @@
 """Where trials run."""
 
-from tunekit.executors.base import Child, Ended, Executor, Job, Limits, Place, travels_by_value
+from tunekit.executors.base import Child, Ended, Executor, Job, Limits, Place, answer_of, travels_by_value
 from tunekit.executors.local import LocalExecutor
 from tunekit.executors.shelf import servers_kept
 
@@ -12,6 +12,7 @@ __all__ = [
     "Limits",
     "LocalExecutor",
     "Place",
+    "answer_of",
     "servers_kept",
     "travels_by_value",
 ]

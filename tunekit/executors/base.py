@@ -13,6 +13,8 @@ from typing import Any
 import cloudpickle
 import psutil
 
+from tunekit.errors import TunekitError
+
 LOG = "log.txt"
 """In a job's folder: what it printed."""
 
@@ -141,3 +143,25 @@ def last_line(log: Path) -> str:
     except FileNotFoundError:
         return ""
     return lines[-1][:300] if lines else ""
+
+
+def answer_of(executor: Executor, job: Job, error: type[TunekitError], failed: str) -> Any:
+    """Run one job to its end.
+
+    Args:
+        executor: that runs nothing else.
+        job: sends one answer; a text is the reason why it failed.
+        error: raised if it did.
+        failed: what could not be done, in words.
+    """
+    executor.start(job)
+    answer = None
+    while True:
+        for _, word in executor.listen(0.25):
+            if not isinstance(word, Ended):
+                answer = word
+                continue
+            reason = answer if isinstance(answer, str) else word.reason
+            if reason:
+                raise error(f"{job.folder.name} {failed}: {reason}; see {job.log}")
+            return answer

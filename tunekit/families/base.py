@@ -82,6 +82,19 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Length:
+    """How long to train where no rows are left to decide it.
+
+    Args:
+        steps: epochs, or rounds of boosting.
+        rates: the learning rate of each epoch; empty for models without one.
+    """
+
+    steps: int
+    rates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Fold:
     """One division into training and validation rows, with what was learnt from the training rows.
 
@@ -109,6 +122,7 @@ class Fold:
         anchor: the place of the one whose difference from the target is learnt; -1 for none.
         store: folder of the study's rows; what takes long to make of them may be kept in it, for other trials.
         logarithm: whether the target's logarithm is what models learn if not said otherwise; None where they can't.
+        length: of the training, where no rows decide it; the validation rows then are training rows.
         halves: positions of two halves of the validation rows; how long to train is decided on one for the other.
     """
 
@@ -135,6 +149,7 @@ class Fold:
     store: Path | None = None
     halves: tuple[Places, Places] | None = None
     logarithm: bool | None = None
+    length: Length | None = None
 
     @property
     def preparation(self) -> Preparation:

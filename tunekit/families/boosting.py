@@ -75,15 +75,17 @@ class XGBoost(Family):
         types = self._types(fold, layout)
         parts = self._deciding(fold, layout)
         rounds = _rounds([matrix for _, matrix in parts], squared=fold.task == "regression", seconds=fold.seconds)
+        fixed = fold.length
         booster = xgboost.train(
             {**parameters, "seed": fold.seed, "nthread": fold.threads, "verbosity": 0},
             self._matrix(fold, "train", layout),
-            num_boost_round=MOST_ROUNDS,
-            evals=[(matrix, str(number)) for number, (_, matrix) in enumerate(parts)],
+            num_boost_round=fixed.steps if fixed else MOST_ROUNDS,
+            evals=[] if fixed else [(matrix, str(number)) for number, (_, matrix) in enumerate(parts)],
             verbose_eval=False,
-            callbacks=[rounds],
+            callbacks=[] if fixed else [rounds],
         )
-        kept = booster[: rounds.best]
+        best = fixed.steps if fixed else rounds.best
+        kept = booster[:best]
 
         def function(features: npt.NDArray[Any]) -> Predictions:
             cells, threads = _dense(features), fold.threads
@@ -92,15 +94,15 @@ class XGBoost(Family):
             )
 
         trees = from_xgboost(kept, fold.outputs, link_for(fold.task))
-        facts = {"rounds": rounds.best, "standardised": fold.relative}
+        facts = {"rounds": best, "standardised": fold.relative}
         model = ArrayModel(
             "trees", layout, fold.preparation, trees.to_arrays(), function, facts, {UBJ: bytes(kept.save_raw("ubj"))}
         )
-        model.best_epoch = rounds.best
-        if len(parts) > 1:
+        model.best_epoch = best
+        if len(parts) > 1 and not fixed:
             raw = np.empty((len(fold.valid), fold.outputs))
-            for (rows, matrix), best in zip(parts, reversed(rounds.best_by_part), strict=True):
-                raw[rows] = _predicted(booster[:best], matrix)
+            for (rows, matrix), number in zip(parts, reversed(rounds.best_by_part), strict=True):
+                raw[rows] = _predicted(booster[:number], matrix)
             model.out_of_fold = fold.preparation.in_units(raw, fold.valid.rows) if fold.relative else raw
         return model
 

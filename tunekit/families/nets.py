@@ -341,6 +341,16 @@ class NetFamily(Family):
         del seconds
         return plateau(self.patience)
 
+    def retracing(self, rates: Sequence[float]) -> list[Any]:
+        """Keras callbacks that move the learning rate as in an earlier training, for one that no rows judge.
+
+        Args:
+            rates: of each epoch of that one.
+        """
+        import keras
+
+        return [keras.callbacks.LearningRateScheduler(lambda epoch: rates[min(epoch, len(rates) - 1)])]
+
     def initialise(self, model: keras.Model, draw: Draw, seed: int) -> None:
         """Set what begins with values that depend on rows; nothing, if not said otherwise.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +89,15 @@ class RealMLP(NetFamily):
 
         keep_best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
         return [Schedule(seconds), keep_best]
+
+    def retracing(self, rates: Sequence[float]) -> list[Any]:
+        """See `NetFamily.retracing`; the schedule is that of the epochs alone."""
+        import math
+
+        from tunekit.families.realmlp_layers import Schedule
+
+        del rates
+        return [Schedule(math.inf)]
 
 
 def _numbers(hp: HyperParameters, data: NetData) -> Callable[[keras.KerasTensor], keras.KerasTensor]:

@@ -26,7 +26,7 @@ from tunekit.study.blend import (
     judged_blend,
     load_candidate,
 )
-from tunekit.study.bundling import convert_nets, is_net, plan_of
+from tunekit.study.bundling import convert_nets, plan_of
 from tunekit.study.prepared import Prepared
 from tunekit.study.result import ensemble_summary
 from tunekit.study.serving import UNITS, Serving, costs_text
@@ -130,8 +130,8 @@ class _Scale:
         self, members: Sequence[Candidate], weights: Sequence[float], combination: Combination | None
     ) -> dict[str, float]:
         """Of a blend, those that are limited."""
-        convert_nets(self.study, self.prepared, self.ledger, [one for one in members if is_net(self.ledger, one)])
-        plan = plan_of(self.study, self.prepared, self.ledger, list(members), list(weights))
+        convert_nets(self.study, self.prepared, self.ledger, list(members))
+        plan = plan_of(self.study, self.prepared, list(members), list(weights))
         plan = replace(plan, combination=combination)
         row = self.prepared.data.raw_rows(self.prepared.folds.test[:1])
         return costs_of(plan, lambda place: converted(plan.members[place]), row, tuple(self.serving.limits))

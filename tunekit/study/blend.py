@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -36,11 +37,20 @@ class Candidate:
         trial: its record.
         out_of_fold: (m, outputs), rows as `Prepared.covered`.
         unlabelled: (t, outputs), test rows and then probes, mean over the fold models.
+        folder: holds the models, each in a folder of its own.
+        folds: how many models.
     """
 
     trial: Trial
     out_of_fold: npt.NDArray[np.float64]
     unlabelled: npt.NDArray[np.float64]
+    folder: Path
+    folds: int
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of each model."""
+        return [self.folder / f"fold{number}" for number in range(self.folds)]
 
 
 @dataclass(frozen=True)
@@ -71,12 +81,12 @@ def load_candidate(ledger: Ledger, trial: Trial, prepared: Prepared) -> Candidat
         FileNotFoundError: they were not kept.
     """
     valid, unlabelled = [], []
-    folder = ledger.fetch(trial)
-    for number in range(len(prepared.folds)):
+    folder, folds = ledger.fetch(trial), prepared.folds
+    for number in range(len(folds)):
         with np.load(folder / f"fold{number}" / "predictions.npz") as arrays:
             valid.append(arrays["valid"])
             unlabelled.append(arrays["unlabelled"])
-    return Candidate(trial, prepared.folds.out_of_fold(valid), np.mean(unlabelled, axis=0))
+    return Candidate(trial, folds.out_of_fold(valid), np.mean(unlabelled, axis=0), folder, len(folds))
 
 
 def best_first(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from tunekit.data import GAPS, Schema
 from tunekit.ensemble import Combination
 from tunekit.errors import ExportError, StudyError
-from tunekit.executors import Ended, Job, Limits, LocalExecutor
+from tunekit.executors import Job, Limits, LocalExecutor, answer_of
 from tunekit.export import BlendPlan, Member, write_bundle, write_models
 from tunekit.export.converting import NET, convert_trial, converted
 from tunekit.export.net_files import write_nets
@@ -47,17 +47,31 @@ CONVERTING_SECONDS = 600.0
 """A net that takes longer to convert is given up."""
 
 
-def export(
-    study: Study,
-    site: Site,
-    summary: dict[str, Any],
-    folder: Path,
-    *,
-    overwrite: bool,
-    serving: Serving | None,
-    form: str,
-    tell: Callable[[str], object] | None,
-) -> Path:
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be exported.
+
+    Args:
+        form: `BUNDLE`, or one of `tunekit.export.training_on.KINDS`.
+        overwrite: replace what is there.
+        refit: fit the members once more, on all rows.
+        serving: limits that the blend must keep to, if any.
+        tell: is told what limits and the refit cost.
+    """
+
+    form: str
+    overwrite: bool
+    refit: bool
+    serving: Serving | None
+    tell: Callable[[str], object] | None
+
+    def told(self, text: str) -> None:
+        """Tell, if somebody listens."""
+        if self.tell is not None:
+            self.tell(text)
+
+
+def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, wanted: Wanted) -> Path:
     """Write the blend of a summary, or the best that serving can afford: what that costs is told.
 
     Raises:
@@ -74,27 +88,35 @@ def export(
         absent = [member["trial"] for member in members if member["trial"] not in trials]
         if absent:
             raise StudyError(f"trial(s) {absent} of the blend are not in the ledger; run `tunekit search` again")
-        if serving is not None:
+        if wanted.serving is not None:
             from tunekit.study.affordable import affordable
 
-            summary = {**summary, "ensemble": affordable(study, prepared, ledger, summary, serving)}
+            summary = {**summary, "ensemble": affordable(study, prepared, ledger, summary, wanted.serving)}
             members = summary["ensemble"]["members"]
-            if tell is not None:
-                tell(summary["ensemble"]["serving"]["told"])
+            wanted.told(summary["ensemble"]["serving"]["told"])
         candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in members]
         weights = [member["weight"] for member in members]
-        plan = _as_searched(plan_of(study, prepared, ledger, candidates, weights), summary)
-        if form == BUNDLE:
-            convert_nets(study, prepared, ledger, [one for one in candidates if is_net(ledger, one)])
-            write_bundle(plan, folder, lambda position: converted(plan.members[position]), overwrite=overwrite)
+        plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
+        if wanted.refit:
+            from tunekit.study.refit import refitted
+
+            found = refitted(study, prepared, ledger, candidates, plan.combined)
+            candidates = found.members
+            once_more = {"test_score": found.score, "told": found.told}
+            summary = {**summary, "ensemble": {**summary["ensemble"], "refit": once_more}}
+            plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
+            wanted.told(found.told)
+        if wanted.form == BUNDLE:
+            convert_nets(study, prepared, ledger, candidates)
+            write_bundle(plan, folder, lambda position: converted(plan.members[position]), overwrite=wanted.overwrite)
         else:
             with _nets_in_children(study, prepared, ledger) as run:
                 write_models(
                     plan,
                     folder,
-                    form,
-                    lambda position, place, rows: run(write_nets, candidates[position], (form, place, rows)),
-                    overwrite=overwrite,
+                    wanted.form,
+                    lambda position, place, rows: run(write_nets, candidates[position], (wanted.form, place, rows)),
+                    overwrite=wanted.overwrite,
                 )
     finally:
         ledger.close()
@@ -102,13 +124,8 @@ def export(
 
 
 def convert_nets(study: Study, prepared: Prepared, ledger: Ledger, candidates: list[Candidate]) -> None:
-    """Convert what is not converted yet, one process per trial: this process stays without TensorFlow."""
-    folds = range(len(prepared.folds))
-    todo = []
-    for candidate in candidates:
-        folders = [ledger.fetch(candidate.trial) / f"fold{number}" for number in folds]
-        if not all((folder / NET).exists() for folder in folders):
-            todo.append(candidate)
+    """Convert the nets that are not converted yet, one process per trial: this process stays without TensorFlow."""
+    todo = [one for one in candidates if is_net(one) and not all((folder / NET).exists() for folder in one.folders)]
     if not todo:
         return
     with _nets_in_children(study, prepared, ledger) as run:
@@ -130,15 +147,15 @@ def _nets_in_children(study: Study, prepared: Prepared, ledger: Ledger) -> Itera
         executor = LocalExecutor(1, 1, ledger.folder / "executor.log", Path(nothing))
 
         def run(function: Callable[..., bool], candidate: Candidate, *more: Any) -> Any:
-            family, folder = families.get(candidate.trial.family), ledger.fetch(candidate.trial)
+            family = families.get(candidate.trial.family)
             if not isinstance(family, NetFamily):
                 raise StudyError(
                     f"{candidate.trial.name} is in the blend, but the study has no net family "
                     f"{candidate.trial.family!r} any more; put it back, or search again"
                 )
-            folders = [folder / f"fold{number}" for number in range(len(prepared.folds))]
-            arguments = (family, candidate.trial.values, folders, shape, rows, prepared.data.targets, *more)
-            return _answer(executor, Job(function, arguments, folder, Limits(CONVERTING_SECONDS), heavy=True))
+            arguments = (family, candidate.trial.values, candidate.folders, shape, rows, prepared.data.targets, *more)
+            job = Job(function, arguments, candidate.folder, Limits(CONVERTING_SECONDS), heavy=True)
+            return answer_of(executor, job, ExportError, "could not be converted")
 
         try:
             yield run
@@ -146,24 +163,7 @@ def _nets_in_children(study: Study, prepared: Prepared, ledger: Ledger) -> Itera
             executor.close()
 
 
-def _answer(executor: LocalExecutor, job: Job) -> Any:
-    """What a job sends; a text is the reason why it failed."""
-    executor.start(job)
-    answer = None
-    while True:
-        for _, word in executor.listen(0.25):
-            if not isinstance(word, Ended):
-                answer = word
-                continue
-            reason = answer if isinstance(answer, str) else word.reason
-            if reason:
-                raise ExportError(f"{job.folder.name} could not be converted: {reason}; see {job.log}")
-            return answer
-
-
-def plan_of(
-    study: Study, prepared: Prepared, ledger: Ledger, candidates: list[Candidate], weights: list[float]
-) -> BlendPlan:
+def plan_of(study: Study, prepared: Prepared, candidates: list[Candidate], weights: list[float]) -> BlendPlan:
     """What is exported of candidates and their shares: their mean, without facts."""
     tests = len(prepared.folds.test)
     checked = min(tests, _most_checked(prepared.schema))
@@ -171,8 +171,7 @@ def plan_of(
     columns = {name: np.concatenate([real[name], probes]) for name, probes in prepared.probes.items()}
     predictions = [np.concatenate([one.unlabelled[:checked], one.unlabelled[tests:]]) for one in candidates]
     members = tuple(
-        Member(one.trial.name, weight, ledger.fetch(one.trial), len(prepared.folds))
-        for one, weight in zip(candidates, weights, strict=True)
+        Member(one.trial.name, weight, one.folder, one.folds) for one, weight in zip(candidates, weights, strict=True)
     )
     return BlendPlan(
         name=study.name,
@@ -216,6 +215,6 @@ def _texts_like_gaps(schema: Schema) -> dict[str, list[str]]:
     return {name: texts for name, texts in found.items() if texts}
 
 
-def is_net(ledger: Ledger, candidate: Candidate) -> bool:
-    """Whether its models are nets, which are converted."""
-    return bool(load_facts(ledger.fetch(candidate.trial) / "fold0")["kind"] == "keras")
+def is_net(candidate: Candidate) -> bool:
+    """Whether its models are Keras's."""
+    return bool(load_facts(candidate.folders[0])["kind"] == "keras")

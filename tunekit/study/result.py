@@ -64,6 +64,7 @@ class Result:
         size: str | float | None = None,
         tell: Callable[[str], object] | None = None,
         form: Literal["bundle", "keras", "saved-model"] = "bundle",
+        refit: bool = False,
     ) -> Path:
         """Write the blend as a bundle that predicts with numpy and onnxruntime alone.
 
@@ -74,7 +75,9 @@ class Result:
             latency: what one prediction may take, such as "2ms", or milliseconds: the blend is selected anew under that
                 limit if need be. Left out, with `size` too: the limits that the search was given, if any.
             size: of the graph's file, such as "20MB", or megabytes; as `latency`.
-            tell: is told what limits cost, which the manifest says too.
+            tell: is told what limits or a refit cost, which the manifest says too.
+            refit: fit each member once more, on all rows, the test rows in the end included: one model instead of one
+                per fold, so that the bundle is smaller and faster. `tell` is told what that does to the score.
             form: "keras" or "saved-model" writes the models themselves instead, for those who want to go on training.
 
         Raises:
@@ -82,7 +85,7 @@ class Result:
             ExportError: the bundle would predict differently, the folder holds something else, or no blend is within
                 the limits.
         """
-        from tunekit.study.bundling import export
+        from tunekit.study.bundling import Wanted, export
 
         serving = Serving.of(latency, size)
         if trial is not None and serving is not None:
@@ -92,9 +95,8 @@ class Result:
         summary = self.summary if trial is None else {**self.summary, "ensemble": self._alone(trial)}
         if summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
-        return export(
-            self.study, self.site, summary, Path(folder), overwrite=overwrite, serving=serving, form=form, tell=tell
-        )
+        wanted = Wanted(form, overwrite, refit, serving, tell)
+        return export(self.study, self.site, summary, Path(folder), wanted)
 
     def _alone(self, number: int) -> dict[str, Any]:
         """A trial as a blend of one."""

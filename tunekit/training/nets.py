@@ -87,9 +87,12 @@ class NetFitter:
 
     def _train(self, fitted: FittedNet, fold: Fold, report: EpochReport, batch_size: int) -> None:
         from tunekit.training.judge import Judge
-        from tunekit.training.phase import train
+        from tunekit.training.phase import train, train_unjudged
 
         family = self._family
+        if fold.length is not None:
+            train_unjudged(fitted, fold, family, batch_size)
+            return
         judge = Judge(fitted, fold, report)
         steering = family.steering(fold.seconds)
         train(fitted, fold, judge, batch_size, epochs=family.epochs, steering=steering, callbacks=family.callbacks())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tunekit.families import Fold
+from tunekit.families import Fold, NetFamily
 from tunekit.training.fitted import FittedNet, target_of
 from tunekit.training.judge import Judge
 from tunekit.training.loop import fit
@@ -34,6 +34,37 @@ def train(
         steering: callbacks that move the rate, end the training and keep the best epoch's weights.
         callbacks: of the user's own.
     """
+    _fit(fitted, fold, batch_size, epochs, [judge, *steering, *callbacks])
+
+
+def train_unjudged(fitted: FittedNet, fold: Fold, family: NetFamily, batch_size: int) -> None:
+    """Train a net for as many epochs as its fold says; no rows are left to judge it.
+
+    Args:
+        fitted: the net; its model is compiled.
+        fold: its rows, and how long to train.
+        family: of the net.
+        batch_size: rows per step.
+    """
+    import keras
+
+    assert fold.length is not None
+    length = fold.length
+
+    class EndAfter(keras.callbacks.Callback):  # type: ignore[misc]
+        """Ends it there: schedules go by the epochs that the family has."""
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            del logs
+            if epoch + 1 >= length.steps:
+                self.model.stop_training = True
+
+    steering = [*family.retracing(length.rates), EndAfter()]
+    _fit(fitted, fold, batch_size, family.epochs, [*steering, *family.callbacks()])
+    fitted.best_epoch = length.steps
+
+
+def _fit(fitted: FittedNet, fold: Fold, batch_size: int, epochs: int, callbacks: list[Any]) -> None:
     random = np.random.default_rng(fold.seed)
     fit(
         fitted.traced,
@@ -41,7 +72,7 @@ def train(
         target_of(fitted, fold, fold.train),
         batch_size=batch_size,
         epochs=epochs,
-        callbacks=[judge, *steering, *callbacks],
+        callbacks=callbacks,
         sample_weight=fold.train.weight,
         order=lambda epoch: random.permutation(len(fold.train)),
     )

@@ -149,7 +149,7 @@ def run_trial(place: Place, task: TrialTask) -> bool:
 
     try:
         if task.family.needs_tensorflow:
-            _make_new(task.threads)
+            make_new(task.threads)
         _run_folds(line, place, task, begun)
         line.tell("done", *used())
         return True
@@ -219,7 +219,7 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
     store = Store(place.data)
     folds = store.facts["folds"]
     deadline = math.inf if task.seconds is None else begun + SHARE_TO_FIT * task.seconds
-    fitter = _fitter(task.family, several=bool(store.facts["targets"]))
+    fitter = fitter_of(task.family, several=bool(store.facts["targets"]))
     values: dict[str, Value] = {}
     for number in range(folds):
         seconds = max(0.0, deadline - time.monotonic()) / (folds - number)
@@ -238,7 +238,8 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
             raise _Stopped
 
 
-def _fitter(family: Family, *, several: bool) -> Family | NetFitter | OneByOne:
+def fitter_of(family: Family, *, several: bool) -> Family | NetFitter | OneByOne:
+    """What fits a family's models: to several targets, too."""
     if isinstance(family, NetFamily):
         return NetFitter(family)
     return OneByOne(family) if several else family
@@ -284,7 +285,7 @@ _usual: dict[str, Any] = {}
 """Keras's settings in this process before the first trial; empty until then."""
 
 
-def _make_new(threads: int) -> None:
+def make_new(threads: int) -> None:
     """Give TensorFlow its threads, and undo what an earlier trial's factory may have set for the whole process."""
     import keras
     import tensorflow as tf

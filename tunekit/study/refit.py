@@ -1,0 +1,146 @@
+"""The members of a blend, fitted once more on all rows: one model each instead of one per fold."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tunekit.data import Folds
+from tunekit.ensemble import Combination
+from tunekit.errors import StudyError
+from tunekit.executors import Job, Limits, LocalExecutor, answer_of
+from tunekit.families import NetFamily
+from tunekit.families.base import Length
+from tunekit.ledger import Ledger
+from tunekit.study.blend import Candidate
+from tunekit.study.prepared import Prepared
+from tunekit.training.refit import RefitTask, refusal, run_refit
+from tunekit.trial import Trial, derive_seed
+
+if TYPE_CHECKING:
+    from tunekit.study.study import Study
+
+SECONDS = 3600.0
+"""A fit that takes longer is given up."""
+
+DUMMIES = 8
+"""Training rows that stand where a fold has rows that judge."""
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """What came of it.
+
+    Args:
+        members: with one model each, which learnt from all rows.
+        told: how the blend fares without the test rows, in words.
+        score: on the test rows, of a blend whose models learnt from all other rows.
+    """
+
+    members: list[Candidate]
+    told: str
+    score: float
+
+
+def refitted(
+    study: Study, prepared: Prepared, ledger: Ledger, members: Sequence[Candidate], combination: Combination
+) -> Refitted:
+    """Fit each member on all rows but the test rows, judge the blend of these, then fit each on all rows.
+
+    Nets and boosted trees are trained as long as it took, by the median over the folds, to be best.
+
+    Args:
+        study: the declaration.
+        prepared: its rows.
+        ledger: of the study, in whose folder the models are left.
+        members: of the blend.
+        combination: of them.
+
+    Raises:
+        StudyError: a member can't be fitted for a given number of epochs.
+    """
+    for one in members:
+        _check(study, one.trial)
+    rows = prepared.folds.development
+    folder = ledger.folder / "refit"
+    shutil.rmtree(folder, ignore_errors=True)
+    judged = _fitted(study, prepared, members, rows, folder / "judged")
+    score, before = (_score(prepared, some, combination) for some in (judged, members))
+    shutil.rmtree(folder / "judged")
+    everything = np.arange(len(prepared.data), dtype=np.int64)
+    final = _fitted(study, prepared, members, everything, folder / "all")
+    told = (
+        f"one model a member, fitted on {len(rows):,} rows: {prepared.metric.name} {score:.5g} on the test rows, "
+        f"against {before:.5g} of {members[0].folds} models a member; what is exported learnt from all "
+        f"{len(everything):,} rows, the test rows too"
+    )
+    return Refitted(final, told, score)
+
+
+def _check(study: Study, trial: Trial) -> None:
+    family = next((family for family in study.families if family.name == trial.family), None)
+    if family is None:
+        raise StudyError(f"{trial.name} is in the blend, but the study has no family {trial.family!r} any more")
+    reason = refusal(family)
+    if reason:
+        raise StudyError(f"{trial.name} can't be fitted once more: {reason}; export without --refit")
+
+
+def _fitted(
+    study: Study, prepared: Prepared, members: Sequence[Candidate], rows: np.ndarray, folder: Path
+) -> list[Candidate]:
+    """The members with one model each, fitted on these rows."""
+    folds = Folds(prepared.folds.test, ((rows, rows[:DUMMIES]),))
+    replace(prepared, folds=folds).write(folder / "data")
+    families = {family.name: family for family in study.families}
+    heavy = any(families[one.trial.family].needs_tensorflow for one in members)
+    threads = os.cpu_count() or 1
+    executor = LocalExecutor(1, threads, folder / "executor.log", folder / "data", heavy=heavy)
+    found = []
+    try:
+        for one in members:
+            family, trial = families[one.trial.family], one.trial
+            task = RefitTask(
+                family,
+                prepared.metric,
+                trial.values,
+                _length(trial, is_net=isinstance(family, NetFamily)),
+                derive_seed(trial.seed, "refit"),
+                threads,
+            )
+            place = folder / f"trial{trial.number}"
+            place.mkdir(parents=True)
+            job = Job(run_refit, (task,), place, Limits(SECONDS), heavy=family.needs_tensorflow)
+            answer_of(executor, job, StudyError, "could not be fitted once more")
+            with np.load(place / "fold0" / "predictions.npz") as arrays:
+                found.append(replace(one, unlabelled=arrays["unlabelled"], folder=place, folds=1))
+    finally:
+        executor.close()
+        shutil.rmtree(folder / "data", ignore_errors=True)
+    return found
+
+
+def _length(trial: Trial, *, is_net: bool) -> Length | None:
+    """As long as the fold that took the median time to be best, by its learning rates."""
+    if not trial.best_epochs:
+        return None
+    fold = trial.best_epochs.index(statistics.median_low(trial.best_epochs))
+    if not is_net:
+        return Length(trial.best_epochs[fold])
+    rates = [epoch.logs.get("learning_rate") for epoch in trial.curve if epoch.fold == fold]
+    known = tuple(rate for rate in rates if rate is not None)
+    return Length(trial.best_epochs[fold], known[: trial.best_epochs[fold]] or (1e-3,))
+
+
+def _score(prepared: Prepared, members: Sequence[Candidate], combination: Combination) -> float:
+    test = prepared.folds.test
+    blended = combination.apply(np.stack([one.unlabelled[: len(test)] for one in members]))
+    weight = None if prepared.data.weight is None else prepared.data.weight[test]
+    return prepared.metric.score(prepared.data.target[test], combination.decisive(blended), weight)
