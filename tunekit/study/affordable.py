@@ -73,7 +73,7 @@ def affordable(
     """
     whole = summary["ensemble"]
     scale = _Scale(study, prepared, ledger, serving)
-    candidates = _candidates(ledger, prepared, whole)
+    candidates = _candidates(study, ledger, prepared, whole)
     by_number = {one.trial.number: one for one in candidates}
     members = [by_number[one["trial"]] for one in whole["members"]]
     before = scale.costs(members, [one["weight"] for one in whole["members"]], _combination(whole, prepared))
@@ -90,9 +90,10 @@ def affordable(
     return {**ensemble, "serving": {"limits": serving.limits, "costs": found.costs, "told": told}}
 
 
-def _candidates(ledger: Ledger, prepared: Prepared, whole: Mapping[str, Any]) -> list[Candidate]:
-    """All whose predictions are kept, best first."""
-    ranked = best_first(ledger.trials(), prepared)
+def _candidates(study: Study, ledger: Ledger, prepared: Prepared, whole: Mapping[str, Any]) -> list[Candidate]:
+    """All of the study's families whose predictions are kept, best first."""
+    names = {family.name for family in study.families}
+    ranked = best_first([trial for trial in ledger.trials() if trial.family in names], prepared)
     wanted = {one["trial"] for one in whole["members"]}
     kept = considered(ranked, MOST_MEASURED * 2)
     found = []
