@@ -1,0 +1,156 @@
+"""Members fitted once more on all rows: for how long, on which rows, and what is exported of them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from folds import fold  # type: ignore[import-not-found]
+from searches import Listener, houses  # type: ignore[import-not-found]
+
+import tunekit as tk
+from tunekit.errors import StudyError
+from tunekit.families import NetFamily, RealMLP, XGBoost
+from tunekit.families.base import Length
+from tunekit.space import HyperParameters
+from tunekit.study.refit import _length
+from tunekit.study.result import Result
+from tunekit.training.nets import fit_net
+from tunekit.training.refit import refusal
+from tunekit.trial import Epoch, Trial
+
+
+def answers(**values: Any) -> HyperParameters:
+    return HyperParameters(lambda dimension: values.get(dimension.name, dimension.default))
+
+
+def never(*_: object) -> bool:
+    raise AssertionError("no rows judge this training")
+
+
+def test_boosting_has_as_many_rounds_as_it_is_told() -> None:
+    one = replace(fold("regression"), length=Length(17))
+    model = XGBoost().fit(answers(), one, never)
+    assert (model.best_epoch, model.out_of_fold) == (17, None)
+    assert model.facts["rounds"] == 17  # type: ignore[attr-defined]
+
+
+class Slow(tk.MLP):
+    """Watches its rates."""
+
+    epochs = 50
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def callbacks(self) -> list[Any]:
+        def note(epoch: int, logs: Any) -> None:
+            del epoch, logs
+            self.rates.append(float(watching.model.optimizer.learning_rate))
+
+        watching = keras.callbacks.LambdaCallback(on_epoch_end=note)
+        return [watching]
+
+
+def test_a_net_is_trained_by_the_rates_of_an_earlier_training() -> None:
+    family = Slow()
+    fitted = fit_net(family, answers(), replace(fold("binary"), length=Length(3, (0.01, 0.002, 0.0004))), never)
+    assert family.rates == pytest.approx([0.01, 0.002, 0.0004])
+    assert fitted.best_epoch == 3
+
+
+def test_a_schedule_is_that_of_all_epochs_though_it_ends_before() -> None:
+    family = RealMLP()
+    one = fold("binary")
+    fitted = fit_net(family, answers(), replace(one, length=Length(4, (0.01,) * 4)), never)
+    optimizer = fitted.model.optimizer
+    steps = int(optimizer.iterations)
+    assert float(optimizer.steps) == steps / 4 * family.epochs
+
+
+def test_the_median_fold_says_how_long() -> None:
+    curve = [Epoch(one, epoch, {"learning_rate": one + epoch / 100}) for one in range(3) for epoch in range(1, 9)]
+    trial = Trial(0, "mlp", 0, seed=0, best_epochs=[7, 2, 4], curve=curve)
+    length = _length(trial, is_net=True)
+    assert length == Length(4, tuple(2 + epoch / 100 for epoch in range(1, 5)))
+    assert _length(trial, is_net=False) == Length(4)
+    assert _length(Trial(0, "linear", 0, seed=0), is_net=False) is None
+
+
+class Author(keras_tuner.HyperModel):
+    """A HyperModel with a fit of its own."""
+
+    def build(self, hp: Any) -> Any:
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("adam", loss="mse")
+        return model
+
+    def fit(self, hp: Any, model: Any, *arguments: Any, **more: Any) -> Any:
+        return model.fit(*arguments, **more)
+
+
+def test_what_ends_by_rows_that_judge_is_refused() -> None:
+    assert "author" in str(refusal(tk.Keras(Author())))
+    assert "two phases" in str(refusal(tk.Pretrained(lambda: None)))
+    families: list[NetFamily] = [tk.MLP(), tk.RealMLP(), tk.TabM()]
+    assert [refusal(family) for family in families] == [None] * 3
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """Trees and linear models, in three folds."""
+    data = tk.Table(houses(240), target="Sale_Price")
+    families = [tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()]
+    study = tk.Study("once", data=data, metric="rmse", families=families, split=tk.KFold(3), seed=1)
+    root = tmp_path_factory.mktemp("once") / "mlruns"
+    found: Result = study.run(root=root, trials=6, workers=1, observers=[Listener()])
+    return found
+
+
+def test_one_model_a_member_is_exported(result: Result, tmp_path: Path) -> None:
+    told: list[str] = []
+    whole = result.export(tmp_path / "whole")
+    once = result.export(tmp_path / "once", refit=True, tell=told.append)
+    bundle = tk.Bundle.load(once)
+    size = {folder: (folder / "model.onnx").stat().st_size for folder in (whole, once)}
+    assert size[once] < 0.6 * size[whole], "a third of the models, each of half as many rows again"
+    ensemble = bundle.manifest["facts"]["ensemble"]
+    members = [member["trial"] for member in ensemble["members"]]
+    assert members == [member["trial"] for member in result.summary["ensemble"]["members"]]
+    test, rows = len(result.study.prepare().folds.test), len(houses(240))
+    assert f"fitted on {rows - test:,} rows" in told[0]
+    assert f"learnt from all {rows:,} rows, the test rows too" in told[0]
+    assert ensemble["refit"]["told"] == told[0]
+    # On rows that it has not seen it is about as good; on those that it has learnt from in the end it is better.
+    assert ensemble["refit"]["test_score"] < 1.3 * result.summary["ensemble"]["test_score"]
+    table = houses(240).iloc[result.study.prepare().folds.test]
+    error = np.sqrt(np.mean((bundle.predict(table) - table["Sale_Price"].to_numpy()) ** 2))
+    assert error < 0.9 * ensemble["refit"]["test_score"]
+
+
+def test_a_family_that_left_the_study_is_missed(result: Result, tmp_path: Path) -> None:
+    families = result.study.families
+    left = result.summary["ensemble"]["members"][0]["family"]
+    result.study.families = [family for family in families if family.name != left]
+    try:
+        with pytest.raises(StudyError, match=f"the study has no family '{left}' any more"):
+            result.export(tmp_path / "model", refit=True)
+    finally:
+        result.study.families = families
+
+
+@pytest.mark.slow
+def test_nets_are_fitted_once_more_too(tmp_path: Path) -> None:
+    families = [tk.Linear(), tk.MLP(), tk.TabM()]
+    for family in families[1:]:
+        family.epochs = 12
+    data = tk.Table(houses(240), target="Sale_Price")
+    study = tk.Study("nets", data=data, metric="rmse", families=families, split=tk.KFold(2), seed=1)
+    found = study.run(root=tmp_path / "mlruns", trials=3, workers=1, observers=[Listener()])
+    for number in (1, 2):
+        once = found.export(tmp_path / f"once{number}", trial=number, refit=True)
+        predicted = tk.Bundle.load(once).predict(houses(240))
+        assert np.corrcoef(predicted, houses(240)["Sale_Price"])[0, 1] > 0.8
