@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost
-from folds import METRICS, table  # type: ignore[import-not-found]
+from folds import METRICS, fold_of, prepared, table  # type: ignore[import-not-found]
 
 from tunekit.data import KFold, StratifiedKFold, Table
 from tunekit.data.preparation import Preparation
@@ -23,6 +23,7 @@ from tunekit.executors import Ended, Job, LocalExecutor, Place, travels_by_value
 from tunekit.families import MLP, Baseline, Family, Forest, Keras, Linear, WideDeep, XGBoost
 from tunekit.families.base import ArrayModel
 from tunekit.metrics import find_metric
+from tunekit.space import HyperParameters
 from tunekit.study.prepared import prepare
 from tunekit.training import trial as training
 from tunekit.training.trial import TrialTask, run_trial
@@ -640,3 +641,29 @@ def test_a_net_in_a_process_that_served_others_is_what_it_is_in_a_fresh_one(heav
         check(factory.__name__, "mlp")
     check("all", *nets)
     assert len(pids) == 1
+
+
+def test_how_long_to_train_is_decided_on_other_rows() -> None:
+    """Turning the targets of one half of the judging rows changes what is predicted for the other half alone."""
+    ready = prepared("regression")
+    one = fold_of(ready)
+    halves = np.arange(0, len(one.valid), 2), np.arange(1, len(one.valid), 2)
+    turned = one.valid.target.copy()
+    turned[halves[0]] = turned[halves[0]].mean() - 3 * (turned[halves[0]] - turned[halves[0]].mean())
+    found = []
+    for target in (one.valid.target, turned):
+        rows = replace(one, halves=halves, valid=replace(one.valid, target=target), memo={})
+        fitted = XGBoost().fit(HyperParameters(lambda dimension: dimension.default), rows, lambda *_: False)
+        assert fitted.out_of_fold is not None
+        found.append(fitted.out_of_fold)
+    np.testing.assert_array_equal(found[0][halves[0]], found[1][halves[0]])
+    assert (found[0][halves[1]] != found[1][halves[1]]).any()
+
+
+def test_a_half_without_weight_decides_nothing() -> None:
+    one = fold_of(prepared("regression"))
+    halves = np.arange(0, len(one.valid), 2), np.arange(1, len(one.valid), 2)
+    weight = np.ones(len(one.valid))
+    assert len(replace(one, halves=halves, valid=replace(one.valid, weight=weight)).deciding) == 2
+    weight[halves[0]] = 0
+    assert len(replace(one, halves=halves, valid=replace(one.valid, weight=weight)).deciding) == 1

@@ -170,7 +170,8 @@ class Fold:
     @property
     def deciding(self) -> tuple[Places, ...]:
         """Positions of the validation rows in the parts that decide how long to train: two halves, or all in one."""
-        if self.halves is None or not min(map(len, self.halves)):
+        weight = np.ones(len(self.valid)) if self.valid.weight is None else self.valid.weight
+        if self.halves is None or not all(weight[half].any() for half in self.halves):
             return (np.arange(len(self.valid)),)
         return self.halves
 

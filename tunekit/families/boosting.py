@@ -172,21 +172,34 @@ def _rounds(parts: list[Any], *, squared: bool, seconds: float) -> Any:
     sizes = [matrix.get_weight().sum() or matrix.num_row() for matrix in parts]
 
     class Rounds(xgboost.callback.TrainingCallback):
-        """Attributes: `best` number of rounds on all parts together, and `best_by_part`."""
+        """Attributes: `best` number of rounds on all parts together, and `best_by_part`.
+
+        Each is decided by its own losses alone: with patience, and whatever else boosting goes on for.
+        """
 
         def __init__(self) -> None:
             super().__init__()
-            self.best, self.best_by_part = 1, [1 for _ in sizes]
+            self._bests = np.ones(1 + len(sizes), dtype=int)
             self._lowest = np.full(1 + len(sizes), np.inf)
+            self._open = np.ones(1 + len(sizes), dtype=bool)
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
             """Whether to end."""
             losses = [next(iter(evals_log[str(number)].values()))[-1] for number in range(len(sizes))]
             now = np.array([np.average(np.square(losses) if squared else losses, weights=sizes), *losses])
-            bests = np.where(now < self._lowest, epoch + 1, [self.best, *self.best_by_part])
-            self._lowest = np.minimum(now, self._lowest)
-            self.best, *self.best_by_part = map(int, bests)
-            return epoch + 1 - self.best >= PATIENCE or time.monotonic() > deadline
+            better = self._open & (now < self._lowest)
+            self._bests[better] = epoch + 1
+            self._lowest[better] = now[better]
+            self._open &= epoch + 1 - self._bests < PATIENCE
+            return not self._open.any() or time.monotonic() > deadline
+
+        @property
+        def best(self) -> int:
+            return int(self._bests[0])
+
+        @property
+        def best_by_part(self) -> list[int]:
+            return [int(best) for best in self._bests[1:]]
 
     return Rounds()
 
