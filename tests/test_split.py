@@ -17,7 +17,7 @@ from tunekit.data import (
     TimeSplit,
     default_split,
 )
-from tunekit.data.split import halves
+from tunekit.data.folds import halves
 from tunekit.errors import DataError
 
 ROWS = 157  # prime: no split comes out even

@@ -2,13 +2,13 @@
 
 from tunekit.data.batches import Batches
 from tunekit.data.dataset import Dataset
+from tunekit.data.folds import Folds
 from tunekit.data.images import Arrays, Images
 from tunekit.data.preparation import Preparation
 from tunekit.data.reading import GAPS, column_names, read_chunks, read_frame
 from tunekit.data.schema import Column, Encoded, Schema
 from tunekit.data.series import Series
 from tunekit.data.split import (
-    Folds,
     GroupKFold,
     Holdout,
     KFold,

@@ -65,7 +65,7 @@ class Store:
             time: theirs, or None.
             pairs: (training, validation) positions in `rows`, per fold.
             unlabelled: rows to predict only: the test rows, and rows to check an export with.
-            halves: of the validation rows per fold, as positions among them; see `tunekit.data.split.halves`.
+            halves: of the validation rows per fold, as positions among them; see `tunekit.data.folds.halves`.
             words: of each text column by its name, in the order of their numbers.
         """
         self.folder.mkdir(parents=True, exist_ok=True)

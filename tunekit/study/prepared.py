@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from tunekit.bundle.columns import ARRAY, TEXTS
 from tunekit.data import Dataset, Encoded, Folds, Schema, Split, TimeHoldout, TimeSplit, default_split
+from tunekit.data.folds import halves
 from tunekit.data.lazy import LazyRows
 from tunekit.data.scales import suits_logarithm
-from tunekit.data.split import halves
 from tunekit.data.store import Store
 from tunekit.data.targets import places
 from tunekit.ensemble import Judged
