@@ -53,11 +53,13 @@ class FamilyStorage(optuna.storages.BaseStorage):
 
     def read_families(self, connection: sa.Connection) -> dict[int, FamilyMemory]:
         """Every family of the study, without its trials."""
+        # Families before directions: another conductor may commit one, with its directions, between two queries.
+        query = sa.select(FAMILIES).where(self.of_this_study).order_by(FAMILIES.c.study_id)
+        rows = connection.execute(query).all()
         directions = defaultdict(list)
-        query = sa.select(DIRECTIONS).join(FAMILIES, FAMILIES.c.study_id == DIRECTIONS.c.study_id)
-        for row in connection.execute(query.where(self.of_this_study).order_by(DIRECTIONS.c.objective)):
+        joined = sa.select(DIRECTIONS).join(FAMILIES, FAMILIES.c.study_id == DIRECTIONS.c.study_id)
+        for row in connection.execute(joined.where(self.of_this_study).order_by(DIRECTIONS.c.objective)):
             directions[row.study_id].append(row.direction)
-        rows = connection.execute(sa.select(FAMILIES).where(self.of_this_study).order_by(FAMILIES.c.study_id))
         return {row.study_id: FamilyMemory(row.study_name, directions[row.study_id]) for row in rows}
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
