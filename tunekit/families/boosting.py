@@ -40,7 +40,7 @@ def boosted(folder: Path, rows: Encoded) -> Predictions:
     booster = xgboost.Booster(model_file=str(folder / UBJ))
     cells = _dense(preparation.apply(rows.read(), facts["layout"])["features"])
     matrix = xgboost.DMatrix(cells, feature_types=booster.feature_types, enable_categorical=True)
-    raw = np.asarray(booster.predict(matrix), dtype=np.float64).reshape(len(rows), -1)
+    raw = _predicted(booster, matrix)
     return preparation.in_units(raw, rows) if facts.get("standardised") else raw
 
 
