@@ -3,7 +3,7 @@
 SUITS = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SUITS)' 2>/dev/null && echo $$p && break; done)
 BIN = .venv/bin
-EXTRAS = .[studies,ray,postgres,artifacts,dev]
+EXTRAS = .[studies,ray,postgres,artifacts,gbdt,images,dev]
 BUDGET ?= 4m
 TRIALS ?= 6
 JOBS ?= 2
