@@ -168,13 +168,16 @@ def mlflow_runs(root: Path) -> list[dict[str, Any]]:
 
 
 def check_mirror(root: Path, trials: list[dict[str, Any]]) -> None:
-    """MLflow holds one finished parent run, and in it one run for each trial, in the state that the trial is in."""
+    """MLflow holds one finished parent run, in it a run for each trial in its state, and in these finished folds."""
     status = {"complete": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
     runs = mlflow_runs(root)
     parents = [one for one in runs if "tunekit.parent" in one["tags"]]
     assert [one["status"] for one in parents] == ["FINISHED"]
-    nested = [one for one in runs if one not in parents]
+    nested = [one for one in runs if one["tags"]["tunekit.kind"] == "trial"]
     assert {one["tags"]["mlflow.parentRunId"] for one in nested} == {parents[0]["id"]}
+    folds = [one for one in runs if one["tags"]["tunekit.kind"] == "fold"]
+    assert {one["tags"]["mlflow.parentRunId"] for one in folds} <= {one["id"] for one in nested}
+    assert {one["status"] for one in folds} <= {"FINISHED"}
     assert sorted((int(one["tags"]["tunekit.trial"]), one["status"]) for one in nested) == sorted(
         (trial["number"], status[trial["state"]]) for trial in trials
     )

@@ -19,7 +19,7 @@ from tunekit.tracking.mirror import follow_a_move
 from tunekit.tracking.mlflow import MlflowObserver
 from tunekit.tracking.records import metric_key, note, trial_record
 from tunekit.tracking.standings import Standings
-from tunekit.trial import Epoch, State, Trial
+from tunekit.trial import MODEL_SUMMARY, Epoch, State, Trial
 
 FACTS = StudyFacts(
     name="ames",
@@ -118,7 +118,7 @@ def runs(root: Path, study: str) -> tuple[list[Any], dict[str, Any]]:
     """The parent runs, newest first, and the nested runs by name; no name may come twice under one parent."""
     found = client(root).search_runs([client(root).get_experiment_by_name(study).experiment_id])
     parents = [run for run in found if "tunekit.parent" in run.data.tags]
-    nested = [run for run in found if "tunekit.parent" not in run.data.tags]
+    nested = [run for run in found if run.data.tags["tunekit.kind"] == "trial"]
     keys = [(run.data.tags["mlflow.parentRunId"], run.data.tags["tunekit.trial"]) for run in nested]
     assert len(keys) == len(set(keys))
     return sorted(parents, key=lambda run: -run.info.start_time), {run.info.run_name: run for run in nested}
@@ -176,6 +176,59 @@ def test_a_search_is_one_parent_with_a_nested_run_per_trial(root: Path) -> None:
     assert json.loads(summary.read_text())["ensemble"]["test_interval"] == [18.0, None]  # strict JSON
 
 
+def test_trials_that_count_have_a_nested_run_per_fold(root: Path) -> None:
+    def folds() -> list[Any]:
+        experiment = client(root).get_experiment_by_name("folds").experiment_id
+        return list(client(root).search_runs([experiment], "tags.`tunekit.kind` = 'fold'"))
+
+    search(root, "folds", [], TRIALS)
+    found = {run.info.run_name: run for run in folds()}
+    assert set(found) == {f"{name} fold {fold}" for name in ("000 baseline", "001 wide_deep") for fold in (0, 1)}
+    _, nested = runs(root, "folds")
+    run = found["001 wide_deep fold 1"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.parentRunId"] == nested["001 wide_deep"].info.run_id
+    assert (run.data.tags["tunekit.fold"], run.data.tags["tunekit.family"]) == ("1", "wide_deep")
+    assert (run.data.metrics["score"], run.data.metrics["best_epoch"]) == (21.0, 2.0)
+    curve = client(root).get_metric_history(run.info.run_id, "loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    search(root, "folds", TRIALS, [trial(4, score=10.0, fold_scores=[10.0, 10.0])])
+    assert len(folds()) == 6  # the new trial's two, and none twice
+
+
+def test_the_rows_the_machine_and_the_layers_are_told(root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    one = trial(1)
+    (tmp_path / "trials" / one.folder).mkdir(parents=True)
+    (tmp_path / "trials" / one.folder / MODEL_SUMMARY).write_text("a layer\n")
+    facts = replace(
+        FACTS, name="told", kinds={"area": "number", "street": "category", "photo": "array"}, folder=tmp_path
+    )
+    observer = MlflowObserver(root)
+    observer.study_started(facts, [])
+    observer.trial_ended(one)
+    deadline = time.monotonic() + 60
+    while not (tracked := runs_if_any(root, "told")) or "system/cpu_utilization_percentage" not in tracked.data.metrics:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    observer.study_ended(SUMMARY)
+    observer.close()
+
+    [parent], nested = runs(root, "told")
+    [given] = parent.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("told", ("ab" * 32)[:36])
+    assert json.loads(given.dataset.profile) == {"num_rows": 2930, "num_columns": 73}
+    assert [column["type"] for column in json.loads(given.dataset.schema)["mlflow_colspec"]] == ["double", "string"]
+    assert artifact(nested["001 wide_deep"], MODEL_SUMMARY).read_text() == "a layer\n"
+
+
+def runs_if_any(root: Path, study: str) -> Any:
+    """The parent run of a search that has perhaps not begun in MLflow."""
+    experiment = client(root).get_experiment_by_name(study)
+    found = [] if experiment is None else runs(root, study)[0]
+    return found[0] if found else None
+
+
 def test_resuming_goes_on_with_the_same_runs(root: Path) -> None:
     search(root, "resumed", [], TRIALS[:2], end=False)
     [parent], before = runs(root, "resumed")
@@ -206,7 +259,7 @@ def test_what_a_crash_left_open_is_completed_or_closed(root: Path) -> None:
     [parent], _ = runs(root, "crashed")
     mlflow.update_run(parent.info.run_id, status="RUNNING")
     for number in (1, 9):  # trial 1 is in the ledger, trial 9 never got there
-        tags = {"mlflow.parentRunId": parent.info.run_id, "tunekit.trial": str(number)}
+        tags = {"mlflow.parentRunId": parent.info.run_id, "tunekit.kind": "trial", "tunekit.trial": str(number)}
         mlflow.create_run(parent.info.experiment_id, run_name=f"{number:03d} wide_deep", tags=tags)
     search(root, "crashed", TRIALS[:2], [])
     [parent], nested = runs(root, "crashed")

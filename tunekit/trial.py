@@ -9,6 +9,9 @@ from typing import Any
 
 from tunekit.space import Dimension, Value
 
+MODEL_SUMMARY = "model.txt"
+"""File in a trial's folder in which a net's layers are told."""
+
 
 class State(StrEnum):
     """What happened to a trial."""
@@ -83,6 +86,11 @@ class Trial:
     def name(self) -> str:
         """How people read it: "017 wide_deep"."""
         return f"{self.number:03d} {self.family}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that its files are in."""
+        return f"{self.number:04d}-{self.family}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a ledger."""

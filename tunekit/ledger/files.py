@@ -45,7 +45,7 @@ class TrialFiles:
 
     def folder(self, trial: Trial) -> Path:
         """Where a trial's files are on this machine."""
-        return self._folder / f"{trial.number:04d}-{trial.family}"
+        return self._folder / trial.folder
 
     def claim(self, token: str) -> None:
         """Make sure that the folder holds files of this ledger only.

@@ -68,7 +68,7 @@ def search(
         store = prepared.write(data)
         executor = _executor(study, effort, site, ledger, data)
         stack.callback(executor.close)
-        observer.study_started(_facts(study, prepared, effort, executor.workers), ledger.trials())
+        observer.study_started(_facts(study, prepared, effort, executor.workers, ledger.folder), ledger.trials())
         notices = [*prepared.data.notices, *found, *_streamed(study, store)]
         for notice in [*notices, *_changed_families(study, ledger.trials())]:
             observer.message(notice)
@@ -178,7 +178,7 @@ def _serving_cost(study: Study, prepared: Prepared) -> MeasureCosts | None:
     )
 
 
-def _facts(study: Study, prepared: Prepared, effort: Effort, workers: int) -> StudyFacts:
+def _facts(study: Study, prepared: Prepared, effort: Effort, workers: int, folder: Path) -> StudyFacts:
     return StudyFacts(
         name=study.name,
         metric=prepared.metric.name,
@@ -195,6 +195,8 @@ def _facts(study: Study, prepared: Prepared, effort: Effort, workers: int) -> St
         trial_limit=effort.trials,
         workers=workers,
         also_minimize=study.also_minimize,
+        kinds={column.name: column.kind for column in prepared.schema.columns},
+        folder=folder,
     )
 
 

@@ -13,7 +13,7 @@ import math
 import socket
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,11 @@ from tunekit.errors import StudyError
 from tunekit.tracking.models import log_bundle, register
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.records import (
+    KIND,
     STATUS,
     Record,
+    fold_name,
+    fold_record,
     note,
     progress_record,
     span,
@@ -32,14 +35,14 @@ from tunekit.tracking.records import (
     trial_record,
 )
 from tunekit.tracking.standings import Standings
-from tunekit.trial import Trial
+from tunekit.trial import MODEL_SUMMARY, Trial
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 PARENT, NUMBER, STATE, HOME = "tunekit.parent", "tunekit.trial", "tunekit.state", "tunekit.home"
-FRONT = "tunekit.front"
+FRONT, SEARCH = "tunekit.front", "tunekit.search"
 PLACES = (
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -49,6 +52,26 @@ PLACES = (
 """Where MLflow's database keeps the address of artifacts."""
 MLFLOW_PARENT, MLFLOW_NOTE = "mlflow.parentRunId", "mlflow.note.content"
 PAGE = 1000
+
+WITH_FOLDS = 10
+"""So many of the best trials have a run for each fold, and so have the blend's members: a run costs MLflow some 25 ms
+of computing, and all folds of all trials would take more of it than the search may lose."""
+
+MACHINE_EVERY = 10.0
+"""Seconds between two looks at the machine: its processors, memory, disk and network."""
+
+TYPES = {
+    "number": "double",
+    "boolean": "boolean",
+    "date": "datetime",
+    "category": "string",
+    "text": "string",
+    "characters": "string",
+}
+"""Kinds of columns as MLflow's types of data; it has none for arrays."""
+
+DIGEST_LIMIT = 36
+"""Characters of a data set's digest that MLflow takes."""
 
 
 class Mirror:
@@ -77,6 +100,7 @@ class Mirror:
         self._parent = ""
         self._open = False  # whether the parent run is one that this mirror has to close
         self._standings: Standings | None = None
+        self._machine: Any = None
         self._runs: dict[int, Run] = {}
         self._pending = Record()
 
@@ -86,12 +110,14 @@ class Mirror:
         parent = self._find_parent(reuse=not self._fresh, trials=trials)
         params = study_params(facts)
         if parent is None:
-            tags = {PARENT: "1", **self._common_tags()}
+            tags = {PARENT: "1", KIND: "search", **self._common_tags()}
             parent = self._client.create_run(self._experiment, run_name=facts.name, tags=tags)
         else:
             self._client.update_run(parent.info.run_id, status="RUNNING")
         self._parent, self._open = parent.info.run_id, True
         self._log(self._parent, _only_new(params, parent.data.params))
+        self._log_rows(facts)
+        self._watch_machine()
         mirrored = {trial.number for trial in trials if _is_mirrored(self._runs.get(trial.number))}
         self._standings = Standings(facts, (trial for trial in trials if trial.number in mirrored))
         for trial in trials:
@@ -108,10 +134,13 @@ class Mirror:
         run = self._runs.get(trial.number)
         if not _is_mirrored(run):
             if run is None:
-                tags = {MLFLOW_PARENT: self._parent, NUMBER: str(trial.number), **self._common_tags()}
+                tags = {MLFLOW_PARENT: self._parent, KIND: "trial", NUMBER: str(trial.number), **self._common_tags()}
                 run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=trial.name)
                 self._runs[trial.number] = run
             self._log(run.info.run_id, trial_record(trial, self._standings.facts))
+            summary = self._standings.facts.file(trial, MODEL_SUMMARY)
+            if summary is not None:
+                self._client.log_artifact(run.info.run_id, str(summary))
             self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
         self._standings.add(trial)
         self._pending.points += progress_record(self._standings, end).points
@@ -127,6 +156,8 @@ class Mirror:
         """Write the judgement, and close the parent run."""
         assert self._standings is not None, "start() comes first"
         self.flush()
+        self._end_watch()
+        self._add_folds(summary)
         record = summary_record(summary, _now())
         record.tags[MLFLOW_NOTE] = note(self._standings, summary)
         self._log(self._parent, record)
@@ -134,6 +165,65 @@ class Mirror:
         self._client.log_text(self._parent, json.dumps(_plain(summary), indent=2) + "\n", "summary.json")
         self._client.set_terminated(self._parent, status="FINISHED")
         self._open = False
+
+    def _log_rows(self, facts: StudyFacts) -> None:
+        """Say which rows the search learns from, as MLflow's data set."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        columns = [
+            {"type": TYPES[kind], "name": name, "required": False}
+            for name, kind in facts.kinds.items()
+            if kind in TYPES
+        ]
+        rows = Dataset(
+            name=facts.name,
+            digest=facts.digest[:DIGEST_LIMIT],
+            source_type="tunekit",
+            source=json.dumps({"study": facts.name, "sha256": facts.digest}),
+            schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
+            profile=json.dumps({"num_rows": facts.rows, "num_columns": facts.columns}),
+        )
+        context = [InputTag("mlflow.data.context", "search")]
+        self._client.log_inputs(self._parent, [DatasetInput(rows, context)])  # a search that resumes logs it once
+
+    def _watch_machine(self) -> None:
+        """Log what the machine does by MLflow's own monitor, which `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL` paces."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        self._machine = SystemMetricsMonitor(
+            self._parent, sampling_interval=MACHINE_EVERY, resume_logging=True, tracking_uri=self._uri
+        )
+        self._machine.start()
+
+    def _end_watch(self) -> None:
+        if self._machine is not None:
+            self._machine.finish()
+        self._machine = None
+
+    def _add_folds(self, summary: dict[str, Any]) -> None:
+        """Give each trial that counts a nested run for each of its folds, unless it has them."""
+        assert self._standings is not None, "start() comes first"
+        members = {one["trial"] for one in (summary.get("ensemble") or {}).get("members") or ()}
+        leaders = {trial.number for trial in self._standings.leaders(WITH_FOLDS)}
+        condition = f"tags.`{KIND}` = 'fold' AND tags.`{SEARCH}` = '{self._parent}'"
+        known = {run.info.run_name: run for run in self._pages(condition)}
+        for trial in self._standings.ranked:
+            if trial.number in members | leaders and trial.number in self._runs:
+                for fold in range(len(trial.fold_scores)):
+                    self._add_fold(trial, fold, known.get(fold_name(trial, fold)))
+
+    def _add_fold(self, trial: Trial, fold: int, run: Run | None) -> None:
+        assert self._standings is not None, "start() comes first"
+        if _is_mirrored(run):
+            return
+        start, end = span(trial)
+        if run is None:
+            above = self._runs[trial.number].info.run_id
+            tags = {MLFLOW_PARENT: above, KIND: "fold", SEARCH: self._parent, **self._common_tags()}
+            name = fold_name(trial, fold)
+            run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
+        self._log(run.info.run_id, fold_record(trial, fold, self._standings.facts))
+        self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
 
     def _mark_front(self, front: Sequence[int]) -> None:
         """Let the trials of the Pareto front be found by a tag."""
@@ -163,6 +253,7 @@ class Mirror:
     def close(self) -> None:
         """Close the parent run of a search that did not come to its end."""
         self.flush()
+        self._end_watch()
         if self._open:
             self._client.set_terminated(self._parent, status="KILLED")
             self._open = False
@@ -210,17 +301,21 @@ class Mirror:
     def _nested(self, parent: Run) -> dict[int, Run]:
         """The nested runs by trial number; where a number has two, the one that is whole."""
         runs: dict[int, Run] = {}
+        for run in self._pages(f"tags.`{MLFLOW_PARENT}` = '{parent.info.run_id}'"):
+            number = int(run.data.tags.get(NUMBER, -1))
+            if not _is_mirrored(runs.get(number)):
+                runs[number] = run
+        return runs
+
+    def _pages(self, condition: str) -> Iterator[Run]:
+        """All runs of the experiment that fulfil a condition."""
         token = None
         while True:
-            condition = f"tags.`{MLFLOW_PARENT}` = '{parent.info.run_id}'"
             page = self._client.search_runs([self._experiment], condition, max_results=PAGE, page_token=token)
-            for run in page:
-                number = int(run.data.tags.get(NUMBER, -1))
-                if not _is_mirrored(runs.get(number)):
-                    runs[number] = run
+            yield from page
             token = page.token
             if not token:
-                return runs
+                return
 
     def _close_left_open(self, runs: dict[int, Run], keep: set[int]) -> None:
         for number, run in list(runs.items()):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class StudyFacts:
         trial_limit: number of trials to end with, or None.
         workers: trials at a time.
         also_minimize: what counts beside the score: see `tunekit.objectives`.
+        kinds: the columns that models read, by name: "number", "category" and so on.
+        folder: of the study, where trials leave their files; None if it has none on this machine.
     """
 
     name: str
@@ -48,6 +50,13 @@ class StudyFacts:
     trial_limit: int | None
     workers: int
     also_minimize: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def file(self, trial: Trial, name: str) -> Path | None:
+        """A file that a trial left; None if it left none here."""
+        path = None if self.folder is None else self.folder / "trials" / trial.folder / name
+        return path if path is not None and path.exists() else None
 
     def better(self, one: float, other: float) -> bool:
         """Whether score `one` is better than `other`."""

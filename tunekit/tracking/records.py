@@ -8,7 +8,7 @@ import posixpath
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunekit.objectives import COSTS
@@ -30,6 +30,12 @@ STATUS = {
 
 KEY_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 500, 5000
 """Characters. MLflow 3 takes 250, 6,000 and 8,000; older servers take less."""
+
+KIND = "tunekit.kind"
+"""The tag that tells runs of a search, of its trials and of their folds: "search", "trial", "fold"."""
+
+OF_TRIALS = ("mlflow.note.content", "tunekit.index", "tunekit.retry_of", "tunekit.error")
+"""Tags that a trial's folds don't share."""
 
 LEADERS = ADVICE_LINES = 10
 OWN_METRICS = {
@@ -117,6 +123,28 @@ def trial_record(trial: Trial, facts: StudyFacts) -> Record:
     return record
 
 
+def fold_name(trial: Trial, fold: int) -> str:
+    """How people read a fold's run: "017 wide_deep fold 3"."""
+    return f"{trial.name} fold {fold}"
+
+
+def fold_record(trial: Trial, fold: int, facts: StudyFacts) -> Record:
+    """What the run of one fold of a trial holds: its curve under plain names, its score and its best epoch."""
+    whole = trial_record(trial, facts)
+    tags = {**whole.tags, "tunekit.fold": str(fold)}
+    record = Record(params=whole.params, tags={name: tag for name, tag in tags.items() if name not in OF_TRIALS})
+    start, end = span(trial)
+    points = [point for point in trial.curve if point.fold == fold]
+    for point in points:
+        moment = start + (end - start) * point.epoch // len(points)
+        for name, value in point.logs.items():
+            record.add(name if name not in OWN_METRICS else f"epoch/{name}", value, moment, point.epoch)
+    record.add("score", trial.fold_scores[fold], end)
+    if fold < len(trial.best_epochs):
+        record.add("best_epoch", trial.best_epochs[fold], end)
+    return record
+
+
 def trial_tags(trial: Trial, facts: StudyFacts) -> dict[str, str]:
     """What a trial's run can be found by."""
     tags = {
@@ -137,9 +165,10 @@ def trial_tags(trial: Trial, facts: StudyFacts) -> dict[str, str]:
 
 def study_params(facts: StudyFacts) -> dict[str, str]:
     """The facts of a study as parameters of the parent run."""
-    known = {**asdict(facts), "families": ", ".join(facts.families)}
+    known = {**vars(facts), "families": ", ".join(facts.families)}
     known["also_minimize"] = ", ".join(facts.also_minimize) or None
-    del known["name"]
+    for name in ("name", "kinds", "folder"):
+        del known[name]
     return {name: str(value)[:PARAM_LIMIT] for name, value in known.items() if value is not None}
 
 

@@ -58,6 +58,11 @@ class Standings:
         """The best score of the baseline family."""
         return next((trial.score for trial in self._ranked if trial.family == BASELINE), None)
 
+    @property
+    def ranked(self) -> list[Trial]:
+        """All that compete, best first."""
+        return list(self._ranked)
+
     def leaders(self, count: int) -> list[Trial]:
         """The best trials, best first."""
         return self._ranked[:count]

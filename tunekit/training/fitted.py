@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 ONE_HOT_LOSSES = {"categoricalcrossentropy", "categoricalfocalcrossentropy", "categoricalhinge", "kldivergence"}
 """Keras' losses that take classes one-hot, by the letters of their names."""
 
+SUMMARY_WIDTH = 110
+"""Characters of a line in which a net's layers are told."""
+
 
 class Front(Protocol):
     """What stands before the model that is trained: it doesn't change, so what it makes of rows is made once."""
@@ -92,6 +95,12 @@ class FittedNet(Fitted):
         """From the net's outputs for these rows to predictions."""
         raw = np.asarray(raw, dtype=np.float64)
         return self.preparation.in_units(raw, rows) if self.regression else raw
+
+    def layers(self) -> str:
+        """Keras's table of the net's layers, their shapes and parameters."""
+        lines: list[str] = []
+        self.saved.summary(line_length=SUMMARY_WIDTH, print_fn=lines.append)
+        return "\n".join(lines) + "\n"
 
     def save(self, folder: Path) -> None:
         """Write the weights, what is needed to rebuild the net around them, and the preparation."""

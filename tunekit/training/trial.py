@@ -44,9 +44,9 @@ from tunekit.families import Family, Fitted, Fold, NetFamily, Part
 from tunekit.families.one_by_one import OneByOne
 from tunekit.metrics import Metric
 from tunekit.space import Dimension, HyperParameters, Value
-from tunekit.training.fitted import check_predictions
+from tunekit.training.fitted import FittedNet, check_predictions
 from tunekit.training.nets import NetFitter
-from tunekit.trial import derive_seed
+from tunekit.trial import MODEL_SUMMARY, derive_seed
 
 HOME = str(Path(__file__).parents[1])
 """The folder of this package."""
@@ -230,6 +230,8 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
         if fitted.stopped:
             raise _Stopped
         score = _judge_and_save(fitted, fold, place.folder, store)
+        if number == 0 and isinstance(fitted, FittedNet):  # the same in every fold
+            (place.folder / MODEL_SUMMARY).write_text(fitted.layers(), encoding="utf-8")
         # Nets have the same size on every fold; trees are as many as each fold's early stopping lets grow.
         if task.costs is not None and (number == 0 or (number == folds - 1 and not isinstance(fitter, NetFitter))):
             line.tell("costs", task.costs(task.family, values, place.folder, number + 1))
