@@ -153,3 +153,30 @@ def test_what_improves_the_blend_comes_before_what_is_good_alone() -> None:
     assert next_family(FAMILIES, NOTHING, started, tallied(trials), RMSE, {"net": 0.6, "linear": 0.4}) == "net"
     more = {**started, "net": 20}
     assert next_family(FAMILIES, NOTHING, more, tallied(trials), RMSE, {"net": 0.6, "linear": 0.4}) == "linear"
+
+
+def test_quick_families_get_more_trials_where_time_ends_the_search() -> None:
+    hp = HyperParameters()
+    hp.Float("x", 0, 1)
+    facts: dict[str, Any] = {"values": hp.values, "dimensions": hp.space}
+    took = {"linear": 0.01, "trees": 4.0, "net": 64.0}
+    tallies = tallied([trial(name, 1.0, seconds=took[name], **facts) for name in FAMILIES])
+
+    def drawn(*, by_time: bool) -> dict[str, int]:
+        started = dict.fromkeys(FAMILIES, 1)
+        for _ in range(200):
+            family = next_family(FAMILIES, NOTHING, started, tallies, RMSE, by_time=by_time)
+            assert family is not None
+            started[family] += 1
+        return started
+
+    # 1, 1/2 and 1/3 by rank; by the roots of 1 (at least), 4 and 64 seconds 1, 1/4 and 1/24
+    assert drawn(by_time=False)["net"] == pytest.approx(203 * 2 / 11, abs=2)
+    timed = drawn(by_time=True)
+    assert timed["linear"] == pytest.approx(203 * 24 / 31, abs=2)
+    assert timed["net"] == pytest.approx(203 * 1 / 31, abs=2)
+    planned = {"linear": 0, "trees": 1, "net": 1}
+    started = {"linear": 1, "trees": 3, "net": 1}
+    assert next_family(FAMILIES, planned, started, tallies, RMSE) == "net"
+    assert next_family(FAMILIES, planned, started, tallies, RMSE, by_time=True) == "trees"
+    assert next_family(FAMILIES, planned, {**started, "net": 0}, tallies, RMSE, by_time=True) == "net", "defaults first"

@@ -68,8 +68,8 @@ def test_a_server_that_died_meanwhile_is_replaced(tmp_path: Path) -> None:
     with servers_kept():
         first = server_of_a_job(tmp_path)
         os.kill(first, signal.SIGKILL)
-        # Its main thread is a zombie before its other threads have ended: only waiting tells when it is gone. (A job that
-        # starts between the two is lost, and a search runs it again.)
+        # Its main thread is a zombie before its other threads have ended: only waiting tells when it is gone. (A job
+        # that starts between the two is lost, and a search runs it again.)
         os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
         assert server_of_a_job(tmp_path) != first
 

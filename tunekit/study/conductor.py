@@ -20,7 +20,7 @@ from tunekit.executors import Child, Ended, Executor, Job, Limits
 from tunekit.families import Family
 from tunekit.ledger import Ledger, Running
 from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
-from tunekit.study.allocation import Tally, fits, next_family
+from tunekit.study.allocation import FIRST_SHARE, Tally, fits, next_family
 from tunekit.study.goal import Goal
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
@@ -159,7 +159,15 @@ class Conductor:
         started = {name: tally.ended + flying.count(name) for name, tally in self._tallies.items()}
         names = [name for name in names if name not in self._given_up and not self._ledger.exhausted(name)]
         planned = {name: self._ledger.planned(name) for name in names}
-        return next_family(names, planned, started, self._tallies, self._prepared.metric, self._worth.weights)
+        return next_family(
+            names,
+            planned,
+            started,
+            self._tallies,
+            self._prepared.metric,
+            self._worth.weights,
+            by_time=self._goal.trials is None and self._goal.clock.left is not None,
+        )
 
     def _waits_for_server(self, executor: Executor) -> bool:
         """Whether there is work for a server that is still importing."""
@@ -180,11 +188,12 @@ class Conductor:
         self._observer.trial_started(running.trial)
 
     def _seconds_for(self, family: Family) -> float | None:
-        """A trial's limit; what is left of the budget for a family that may take longer than that, for all we know."""
+        """A trial's limit; a share of what is left of the budget for a family that may take longer, for all we know."""
         left = self._goal.clock.left
         if self._tallies[family.name].seconds is not None or left is None:
             return self._limits.seconds
-        return left if self._limits.seconds is None else min(left, self._limits.seconds)
+        share = FIRST_SHARE * left
+        return share if self._limits.seconds is None else min(share, self._limits.seconds)
 
     def _listen(self, executor: Executor, timeout: float) -> None:
         by_child = {id(flight.child): flight for flight in self._flights}
