@@ -190,7 +190,8 @@ class Mirror:
         """Log what the machine does by MLflow's own monitor, which `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL` paces."""
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        self._machine = SystemMetricsMonitor(
+        monitor: Any = SystemMetricsMonitor  # published without types
+        self._machine = monitor(
             self._parent, sampling_interval=MACHINE_EVERY, resume_logging=True, tracking_uri=self._uri
         )
         self._machine.start()
