@@ -1,0 +1,98 @@
+"""What a person sees of a study in MLflow: its real pages on a real search, in a real browser."""
+
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import Page, browse, needs_chromium  # type: ignore[import-not-found]
+from searches import command, houses, mlflow_runs, started, tunekit, write_study  # type: ignore[import-not-found]
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+
+PATIENCE = 120.0
+"""Seconds after which the server is taken to hang: no measure of speed."""
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> Path:
+    """A folder with a study that was searched and exported."""
+    folder: Path = tmp_path_factory.mktemp("seen")
+    houses().to_csv(folder / "train.csv", index=False)
+    data = 'tk.Table(HERE / "train.csv", target="Sale_Price")'
+    families = "tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.MLP()"
+    write_study(folder, data, families, options="split=tk.KFold(2, test=0.2)")
+    tunekit(folder, "search", "study.py", "--trials", "6", "--workers", "1")
+    tunekit(folder, "export", "study.py", "-o", "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(searched: Path) -> Iterator[str]:
+    """Where `tunekit ui` shows it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with started(command("ui", "--port", str(port)), searched):
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=5):
+                    break
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                assert time.monotonic() < deadline, (searched / "printed.txt").read_text()
+                time.sleep(0.3)
+        yield url
+
+
+def unfolded(run: str) -> str:
+    """JavaScript that opens the nested runs of a run in the table; false while the run isn't there."""
+    row = f"[...document.querySelectorAll('[role=row]')].find(row => row.innerText.split('\\n').includes({run!r}))"
+    return f"(() => {{ const button = {row}?.querySelector('button'); button?.click(); return Boolean(button) }})()"
+
+
+def test_a_study_is_found_with_its_trials_curves_and_artifacts(searched: Path, address: str) -> None:
+    runs = mlflow_runs(searched / "mlruns")
+    [parent] = [one["id"] for one in runs if one["tags"]["tunekit.kind"] == "search"]
+    net = next(one for one in runs if one["tags"]["tunekit.kind"] == "trial" and one["tags"]["tunekit.family"] == "mlp")
+    name = net["tags"]["mlflow.runName"]
+    folds = [one for one in runs if one["tags"].get("mlflow.parentRunId") == net["id"]]
+    assert [one["tags"]["tunekit.fold"] for one in folds] == ["0", "1"]
+
+    async def visit(page: Page) -> None:
+        await page.shows("small")
+        await page.picture("mlflow-1-experiments")
+        experiment = await page.until("[...document.querySelectorAll('a')].find(a => a.innerText == 'small')?.href")
+        experiment = experiment.partition("?")[0].rstrip("/").removesuffix("/runs")
+
+        await page.go(f"{experiment}/runs")
+        await page.until(unfolded("small"))
+        await page.shows("000 baseline", name)
+        await page.picture("mlflow-2-trials")
+        await page.until(unfolded(name))
+        await page.shows(f"{name} fold 0", f"{name} fold 1")
+        await page.picture("mlflow-3-folds")
+
+        await page.go(f"{experiment}/runs/{parent}")
+        await page.shows("small", "Best trials", "best_score", "digest")
+        await page.picture("mlflow-4-search")
+        await page.go(f"{experiment}/runs/{parent}/artifacts")
+        await page.shows("summary.json")
+        await page.picture("mlflow-5-artifacts")
+
+        await page.go(f"{experiment}/runs/{net['id']}")
+        await page.shows(name, "val_loss", "layers")
+        await page.picture("mlflow-6-trial")
+        await page.go(f"{experiment}/runs/{net['id']}/model-metrics")
+        await page.until("document.querySelectorAll('.main-svg, .js-plotly-plot').length > 0")
+        await page.shows("val_loss")
+        await page.picture("mlflow-7-curves")
+        await page.go(f"{experiment}/runs/{net['id']}/artifacts/model.txt")
+        await page.shows("model.txt", "Total params")
+        await page.picture("mlflow-8-layers")
+
+    browse(visit, address)
