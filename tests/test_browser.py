@@ -1,20 +1,14 @@
 """What a person sees of a study in MLflow: its real pages on a real search, in a real browser."""
 
-import socket
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import Page, browse, needs_chromium  # type: ignore[import-not-found]
 from searches import command, houses, mlflow_runs, started, tunekit, write_study  # type: ignore[import-not-found]
+from servers import answer_of, free_port  # type: ignore[import-not-found]
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-
-PATIENCE = 120.0
-"""Seconds after which the server is taken to hang: no measure of speed."""
 
 
 @pytest.fixture(scope="module")
@@ -33,19 +27,10 @@ def searched(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def address(searched: Path) -> Iterator[str]:
     """Where `tunekit ui` shows it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with started(command("ui", "--port", str(port)), searched):
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                with urllib.request.urlopen(f"{url}/health", timeout=5):
-                    break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                assert time.monotonic() < deadline, (searched / "printed.txt").read_text()
-                time.sleep(0.3)
+        answer_of(f"{url}/health", searched / "printed.txt")
         yield url
 
 

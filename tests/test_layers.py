@@ -52,6 +52,7 @@ LIBRARIES: dict[str, set[str]] = {
     "sklearn": {"families", "metrics", "data", "executors", "ensemble", "estimators"},  # executors: preloading only
     "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
+    "tensorboard": {"training"},
     "tensorflow": {"families", "training", "export", "executors"},
     "xgboost": {"families", "executors", "ensemble"},
     "optuna": {"advice", "drivers", "ledger", "stopping"},

@@ -177,6 +177,9 @@ def search(
     ray_address: Annotated[
         str | None, typer.Option(help="Of the Ray cluster (left out: the one Ray finds, else one on this machine).")
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write down what TensorBoard shows of each net: see ui --tensorboard.")
+    ] = False,
     storage: Storage = None,
     artifacts: Artifacts = None,
     root: Root = ROOT,
@@ -203,6 +206,7 @@ def search(
         artifacts=artifacts,
         executor=executor,
         ray_address=ray_address,
+        tensorboard=tensorboard,
     )
     if result.summary["ensemble"] is None:
         typer.echo("No trial was fitted on every fold, so there is no blend: give the search more time.", err=True)
@@ -363,9 +367,13 @@ def serve(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 5000,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="TensorBoard instead, on what search --tensorboard wrote down.")
+    ] = False,
     root: Root = ROOT,
 ) -> None:
     """Open MLflow on the studies' store: every trial, curve and bundle is there."""
-    from tunekit.tracking.ui import serve
+    from tunekit.tracking.ui import serve, serve_tensorboard
 
-    raise typer.Exit(serve(root, port, lambda text: typer.echo(text)))
+    show = serve_tensorboard if tensorboard else serve
+    raise typer.Exit(show(root, port, lambda text: typer.echo(text)))

@@ -54,6 +54,7 @@ class Store:
         unlabelled: Encoded,
         halves: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = (),
         words: Mapping[str, Sequence[str]] | None = None,
+        levels: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Write everything.
 
@@ -67,6 +68,7 @@ class Store:
             unlabelled: rows to predict only: the test rows, and rows to check an export with.
             halves: of the validation rows per fold, as positions among them; see `tunekit.data.folds.halves`.
             words: of each text column by its name, in the order of their numbers.
+            levels: of each category column by its name, in the order of their codes.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self.folder.glob(f"{FROZEN}*"):  # of an earlier run, whose study file may have said other things
@@ -84,6 +86,7 @@ class Store:
             self._save(name, array, linked=streamed)
         counts = {"folds": len(pairs), "arrays": len(rows.arrays), "columns": len(rows.all), "streamed": streamed}
         (self.folder / "words.json").write_text(json.dumps(dict(words or {})))
+        (self.folder / "levels.json").write_text(json.dumps(dict(levels or {})))
         (self.folder / "facts.json").write_text(json.dumps({**facts, **counts}))
 
     def _save(self, name: str, array: Any, *, linked: bool) -> None:
@@ -111,6 +114,11 @@ class Store:
         """The words of each text column by its name, in the order of their numbers."""
         words: dict[str, list[str]] = json.loads((self.folder / "words.json").read_text())
         return words
+
+    def levels(self) -> dict[str, list[str]]:
+        """The levels of each category column by its name, in the order of their codes, from 1."""
+        levels: dict[str, list[str]] = json.loads((self.folder / "levels.json").read_text())
+        return levels
 
     @property
     def rows(self) -> Encoded:

@@ -124,6 +124,7 @@ class Fold:
         logarithm: whether the target's logarithm is what models learn if not said otherwise; None where they can't.
         length: of the training, where no rows decide it; the validation rows then are training rows.
         halves: positions of two halves of the validation rows; how long to train is decided on one for the other.
+        board: the folder for what TensorBoard is to show of the fit; None for nothing.
     """
 
     number: int
@@ -150,6 +151,7 @@ class Fold:
     halves: tuple[Places, Places] | None = None
     logarithm: bool | None = None
     length: Length | None = None
+    board: Path | None = None
 
     @property
     def preparation(self) -> Preparation:

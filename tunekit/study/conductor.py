@@ -73,6 +73,7 @@ class Conductor:
         limits: of each trial.
         keeping: which trials' files stay on disk.
         costs: measures what it takes to serve a trial, where the study asks for that.
+        board: whether nets' trainings are written down for TensorBoard.
     """
 
     def __init__(
@@ -89,12 +90,14 @@ class Conductor:
         limits: Limits,
         keeping: Keeping,
         costs: MeasureCosts | None = None,
+        board: bool = False,
     ) -> None:
         self._prepared = prepared
         self._families = {family.name: family for family in families}
         # Costs are known after a fold; until then a trial with a bad score may be worth having.
         self._rungs = frozenset() if isinstance(stopper, NeverStop) or costs is not None else RUNGS
         self._costs = costs
+        self._board = board
         self._proposals = ProposalCost(driver)
         self._ledger = ledger
         self._observer = observer
@@ -182,7 +185,8 @@ class Conductor:
         folder.mkdir(parents=True, exist_ok=True)
         rungs = self._rungs if running.plan is None else frozenset()
         seconds = self._seconds_for(family)
-        task = TrialTask(family, self._prepared.metric, running.trial.seed, self._threads, seconds, rungs, self._costs)
+        metric, seed = self._prepared.metric, running.trial.seed
+        task = TrialTask(family, metric, seed, self._threads, seconds, rungs, self._costs, self._board)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
         self._flights.append(_Flight(running, executor.start(job)))
         self._observer.trial_started(running.trial)

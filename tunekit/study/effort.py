@@ -69,6 +69,7 @@ class Effort:
         keep: so many of the best trials keep their models and predictions.
         disk: bytes that these may take; None for a share of what is free.
         serving: what the exported blend may cost, or None.
+        tensorboard: whether nets' trainings are written down for TensorBoard.
     """
 
     budget: float | None
@@ -80,6 +81,7 @@ class Effort:
     keep: int = MOST_CANDIDATES
     disk: int | None = None
     serving: Serving | None = None
+    tensorboard: bool = False
 
     @classmethod
     def of(

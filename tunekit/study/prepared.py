@@ -110,6 +110,7 @@ class Prepared:
             halves=[halves(data, valid, seed=number) for number, (_, valid) in enumerate(self.folds.pairs)],
             unlabelled=Encoded.joined(tests, hard),
             words={column.name: column.levels for column in self.schema.texts},
+            levels={column.name: column.levels for column in self.schema.categorical},
         )
         return store
 

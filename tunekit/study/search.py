@@ -85,6 +85,7 @@ def search(
             limits=effort.limits,
             keeping=Keeping(ledger, prepared, effort.keep, disk, study.also_minimize),
             costs=_serving_cost(study, prepared),
+            board=effort.tensorboard,
         )
         conductor.run(executor)
         workers = executor.workers

@@ -112,6 +112,7 @@ class Study:
         artifacts: str | None = None,
         executor: str = "local",
         ray_address: str | None = None,
+        tensorboard: bool = False,
     ) -> Result:
         """Search, blend and judge; resumes what is there.
 
@@ -138,6 +139,8 @@ class Study:
                 left out, which several machines must then share.
             executor: "local", or "ray" to run trials on a Ray cluster.
             ray_address: of the cluster; if left out the one that Ray finds, or else one on this machine.
+            tensorboard: write down each net's curves, graph, weights, gradients and embeddings, in its trial's folder;
+                it takes room and time.
 
         Raises:
             TunekitError: the study can't start. What was finished before is kept.
@@ -148,7 +151,7 @@ class Study:
             site, budget=budget, trials=trials, until=until, workers=workers, limits=limits, keep=keep, disk=disk
         )
         effort = search_earlier(self, site, effort, fresh=fresh, quiet=observers is not None)
-        effort = replace(effort, serving=serving)
+        effort = replace(effort, serving=serving, tensorboard=tensorboard)
         summary = search(self, effort, site, self._observers(observers, site.root, fresh), fresh=fresh)
         return Result(self, site, summary)
 

@@ -1,4 +1,4 @@
-"""Starts MLflow's own web page on the studies' store."""
+"""Starts MLflow's own web page on the studies' store, or TensorBoard's on their trials."""
 
 from __future__ import annotations
 
@@ -36,7 +36,32 @@ def serve(root: Path, port: int, tell: Callable[[str], None]) -> int:
         uri = f"sqlite:///{database}"
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1"]
-    tell(f"MLflow opens at http://127.0.0.1:{port} in some seconds; Ctrl-C ends it")
+    return _serve("MLflow", command, port, tell)
+
+
+def serve_tensorboard(root: Path, port: int, tell: Callable[[str], None]) -> int:
+    """Run TensorBoard on this machine's loopback address until it is ended; its exit code.
+
+    Args:
+        root: the `mlruns` folder.
+        port: to listen on.
+        tell: takes the one line that says where it is.
+
+    Raises:
+        StudyError: there is nothing to show.
+    """
+    studies = root / "studies"
+    if not any(studies.glob("*/trials/*/tensorboard")):
+        raise StudyError(
+            f"no trial in {studies} was written down for TensorBoard; expected one: run `tunekit search --tensorboard` "
+            "on a study with nets, or say --root where it was run"
+        )
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(studies), "--host", "127.0.0.1"]
+    return _serve("TensorBoard", [*command, "--port", str(port)], port, tell)
+
+
+def _serve(name: str, command: list[str], port: int, tell: Callable[[str], None]) -> int:
+    tell(f"{name} opens at http://127.0.0.1:{port} in some seconds; Ctrl-C ends it")
     try:
         return subprocess.run(command, env={**QUIET, **os.environ}, check=False).returncode
     except KeyboardInterrupt:

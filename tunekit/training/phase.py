@@ -65,6 +65,10 @@ def train_unjudged(fitted: FittedNet, fold: Fold, family: NetFamily, batch_size:
 
 
 def _fit(fitted: FittedNet, fold: Fold, batch_size: int, epochs: int, callbacks: list[Any]) -> None:
+    if fold.board is not None:
+        from tunekit.training.board import boards
+
+        callbacks = [*callbacks, *boards(fitted, fold)]
     random = np.random.default_rng(fold.seed)
     fit(
         fitted.traced,

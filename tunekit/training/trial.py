@@ -77,6 +77,7 @@ class TrialTask:
         seconds: its limit; each fold's fit is asked to end in its share of it.
         rungs: epochs of the first fold after which to ask whether to go on.
         costs: measures what it takes to serve the trial.
+        board: whether a net's training is written down for TensorBoard.
     """
 
     family: Family
@@ -86,6 +87,7 @@ class TrialTask:
     seconds: float | None = None
     rungs: frozenset[int] = frozenset()
     costs: MeasureCosts | None = None
+    board: bool = False
 
 
 class _Stopped(Exception):
@@ -225,6 +227,8 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
         seconds = max(0.0, deadline - time.monotonic()) / (folds - number)
         fold = load_fold(store, number, task.metric, derive_seed(task.seed, number), task.threads, seconds)
         hp = _asking(line) if number == 0 else HyperParameters(partial(_again, values))
+        if task.board:
+            fold = replace(fold, board=place.folder / "tensorboard" / f"fold{number}")
         fitted = _fit(line, fitter, hp, task.family.learnt(hp, fold))
         values = hp.values
         if fitted.stopped:
@@ -232,6 +236,10 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
         score = _judge_and_save(fitted, fold, place.folder, store)
         if number == 0 and isinstance(fitted, FittedNet):  # the same in every fold
             (place.folder / MODEL_SUMMARY).write_text(fitted.layers(), encoding="utf-8")
+        if fold.board is not None and isinstance(fitted, FittedNet):
+            from tunekit.training.board import labels_of, write_embeddings
+
+            write_embeddings(fold.board, fitted.saved, labels_of(store.levels(), store.words()))
         # Nets have the same size on every fold; trees are as many as each fold's early stopping lets grow.
         if task.costs is not None and (number == 0 or (number == folds - 1 and not isinstance(fitter, NetFitter))):
             line.tell("costs", task.costs(task.family, values, place.folder, number + 1))

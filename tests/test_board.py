@@ -1,0 +1,82 @@
+"""What a search writes down for TensorBoard, as TensorBoard's own reader and server find it."""
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from searches import attrition, command, started, tunekit, write_study  # type: ignore[import-not-found]
+from servers import answer_of, free_port  # type: ignore[import-not-found]
+
+from tunekit.training.board import MISSING, UNSEEN, labels_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> Path:
+    """A folder with two searches of the same study: with TensorBoard and without."""
+    folder: Path = tmp_path_factory.mktemp("board")
+    attrition().to_csv(folder / "train.csv", index=False)
+    data = 'tk.Table(HERE / "train.csv", target="Attrition")'
+    write_study(folder, data, "tk.Baseline(), tk.MLP()", options="split=tk.StratifiedKFold(2)")
+    tunekit(folder, "search", "study.py", "--trials", "2", "--workers", "1", "--tensorboard")
+    tunekit(folder, "search", "study.py", "--trials", "2", "--workers", "1", "--root", "plain")
+    return folder
+
+
+def scores(folder: Path, root: str) -> list[Any]:
+    summary = json.loads(tunekit(folder, "show", "study.py", "--json", "--root", root).stdout)
+    return [trial["fold_scores"] for trial in summary["trials"]]
+
+
+def test_it_changes_nothing(searched: Path) -> None:
+    assert scores(searched, "mlruns") == scores(searched, "plain")
+    assert not list((searched / "plain").rglob("tensorboard"))
+
+
+def test_curves_graph_histograms_and_embeddings_are_there(searched: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    [trial] = (searched / "mlruns/studies/small/trials").glob("*-mlp")
+    curve = [point for point in json.loads((trial / "trial.json").read_text())["curve"] if point["fold"] == 1]
+    board = trial / "tensorboard" / "fold1"
+    found = EventAccumulator(str(board), size_guidance={"tensors": 0})
+    found.Reload()
+    tags = found.Tags()
+    assert tags["graph"]
+    assert {"loss", "val_loss", "average_precision", "learning_rate"} <= set(tags["tensors"])
+    written = [float(event.tensor_proto.float_val[0]) for event in found.Tensors("val_loss")]
+    assert written == pytest.approx([point["logs"]["val_loss"] for point in curve])
+    for kind in ("weights", "gradients"):
+        kernels = [tag for tag in tags["tensors"] if tag.startswith(f"{kind}/") and tag.endswith("kernel")]
+        assert kernels
+        assert len(found.Tensors(kernels[0])) == len(curve)
+    assert "metadata_path" in (board / "projector_config.pbtxt").read_text()
+    [labels], [rows] = board.glob("*-labels.tsv"), [path for path in board.glob("*.tsv") if "labels" not in path.name]
+    named = labels.read_text().splitlines()
+    assert len(named) == len(rows.read_text().splitlines())
+    assert {"Gender: Female", f"Gender: {MISSING}", f"Gender: {UNSEEN}"} <= set(named)
+
+
+def test_tensorboard_opens_on_it(searched: Path) -> None:
+    port = free_port()
+    with started(command("ui", "--tensorboard", "--port", str(port)), searched):
+        address = f"http://127.0.0.1:{port}"
+        answer_of(f"{address}/data/environment", searched / "printed.txt")
+        with urllib.request.urlopen(f"{address}/data/runs", timeout=30) as answer:
+            runs = json.load(answer)
+    assert any(run.endswith("tensorboard/fold0") for run in runs)
+
+
+def test_without_any_it_says_how_to_get_some(searched: Path) -> None:
+    said = tunekit(searched, "ui", "--tensorboard", "--root", "plain", expect=1)
+    assert "tunekit search --tensorboard" in said.stderr
+
+
+def test_labels_are_those_of_one_table_for_all_columns_and_of_each_text() -> None:
+    labels = labels_of({"size": ["L", "S"]}, {"said": ["good"]})
+    assert labels[4] == ["size: (missing)", "size: L", "size: S", "size: (unseen)"]
+    assert labels[3] == ["(padding)", "good", "(unknown)"]
+    assert labels_of({}, {}) == {}

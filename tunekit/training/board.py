@@ -1,0 +1,150 @@
+"""What TensorBoard shows of a fit: curves, the graph, histograms of weights and gradients, and what was embedded.
+
+None of it changes the training: gradients are those of some training rows without dropout, after each epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tunekit.families import Fold
+from tunekit.training.fitted import FittedNet, target_of
+
+MOST_ROWS = 256
+"""Training rows that gradients are computed of."""
+
+MOST_POINTS = 20_000
+"""Rows of an embedding that the projector is given: its page holds all of them."""
+
+MISSING, UNSEEN, PADDING, UNKNOWN = "(missing)", "(unseen)", "(padding)", "(unknown)"
+"""Labels of codes and numbers that stand for no level and no word."""
+
+
+class Board(keras.callbacks.Callback):  # type: ignore[misc]
+    """Writes TensorBoard's files of one fit.
+
+    Args:
+        folder: for them.
+        fitted: the net that is trained.
+        fold: its rows.
+    """
+
+    def __init__(self, folder: Path, fitted: FittedNet, fold: Fold) -> None:
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._rows = _some_rows(fitted, fold)
+        self._gradients = tf.function(self._compute_gradients)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Write the graph of a prediction."""
+        del logs
+        function = tf.function(lambda x: self.model(x, training=False))
+        with self._writer.as_default():
+            tf.summary.graph(function.get_concrete_function(self._rows[0]).graph)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the epoch's figures and histograms."""
+        with self._writer.as_default(step=epoch):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(name, float(value))
+            for variable in self.model.trainable_variables:
+                tf.summary.histogram(f"weights/{variable.path}", variable.value)
+            for variable, gradient in zip(self.model.trainable_variables, self._gradients(), strict=True):
+                if gradient is not None:
+                    tf.summary.histogram(f"gradients/{variable.path}", gradient)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Close the files."""
+        del logs
+        self._writer.close()
+
+    def _compute_gradients(self) -> list[Any]:
+        """Of the loss on the rows that were set aside for it, by trainable variable; None for each without a loss."""
+        variables = [variable.value for variable in self.model.trainable_variables]
+        if getattr(self.model, "loss", None) is None:
+            return [None] * len(variables)
+        x, y = self._rows
+        with tf.GradientTape() as tape:
+            loss = self.model.compute_loss(x=x, y=y, y_pred=self.model(x, training=False), training=False)
+        return [None if one is None else tf.convert_to_tensor(one) for one in tape.gradient(loss, variables)]
+
+
+def boards(fitted: FittedNet, fold: Fold) -> list[Any]:
+    """The callbacks that write the fold's board; none if it has no board. Each phase has files of its own."""
+    if fold.board is None:
+        return []
+    phase, folder = 1, fold.board
+    while folder.exists():
+        phase += 1
+        folder = fold.board.with_name(f"{fold.board.name}-phase{phase}")
+    return [Board(folder, fitted, fold)]
+
+
+def write_embeddings(folder: Path, model: keras.Model, labels: Mapping[int, Sequence[str]]) -> None:
+    """Write a net's embeddings as TensorBoard's projector reads them.
+
+    Args:
+        folder: of the fit's board.
+        model: trained.
+        labels: what the rows of an embedding stand for, by their number: layers of another size have none.
+    """
+    from tensorboard.plugins import projector
+
+    config = projector.ProjectorConfig()
+    folder.mkdir(parents=True, exist_ok=True)
+    for layer in _embeddings(model):
+        values = np.asarray(layer.embeddings)[:MOST_POINTS]
+        name = layer.path.replace("/", "_")
+        entry = config.embeddings.add()
+        entry.tensor_name, entry.tensor_path = layer.name, f"{name}.tsv"
+        _write_rows(folder / entry.tensor_path, values)
+        if len(layer.embeddings) in labels:
+            entry.metadata_path = f"{name}-labels.tsv"
+            _write_rows(
+                folder / entry.metadata_path, [[label] for label in labels[len(layer.embeddings)][:MOST_POINTS]]
+            )
+    if config.embeddings:
+        projector.visualize_embeddings(str(folder), config)
+
+
+def labels_of(levels: Mapping[str, Sequence[str]], words: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
+    """What the rows of embeddings stand for: of all category columns in one table, and of each text column's words.
+
+    Args:
+        levels: of each category column.
+        words: of each text column.
+    """
+    columns = [[f"{name}: {level}" for level in (MISSING, *known, UNSEEN)] for name, known in levels.items()]
+    table = [label for column in columns for label in column]
+    texts = [[PADDING, *known, UNKNOWN] for known in words.values()]
+    found = [*([table] if table else []), *texts]
+    return {len(rows): rows for rows in found}
+
+
+def _embeddings(model: keras.Model) -> Iterator[Any]:
+    return (layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding))
+
+
+def _write_rows(path: Path, rows: Sequence[Sequence[Any]] | npt.NDArray[Any]) -> None:
+    """Write tab-separated rows; the projector knows no way to say that a label holds a tab or a line's end."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+        writer.writerows([" ".join(str(cell).split()) or " " for cell in row] for row in rows)
+
+
+def _some_rows(fitted: FittedNet, fold: Fold) -> tuple[Any, Any]:
+    """Some training rows as tensors: what the net takes, and what its loss takes."""
+    rows = np.random.default_rng(fold.seed).permutation(len(fold.train))[:MOST_ROWS]
+
+    def taken(arrays: Any) -> Any:
+        return keras.tree.map_structure(lambda array: tf.constant(array[rows]), arrays)
+
+    return taken(fitted.inputs(fold, "train")), taken(target_of(fitted, fold, fold.train))
