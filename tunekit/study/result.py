@@ -176,6 +176,7 @@ def _cheap(blended: Blend) -> dict[str, Any] | None:
         "trial": trial.number,
         "family": trial.family,
         "score": trial.score,
+        "oof_score": blended.alone.get(trial.number),
         "test_score": judgement.cheap,
         "gain_interval": list(judgement.cheap_interval or ()),
     }
@@ -212,6 +213,7 @@ def ensemble_summary(blended: Blend, prepared: Prepared) -> dict[str, Any]:
             "trial": single.number,
             "family": single.family,
             "score": single.score,
+            "oof_score": blended.alone.get(single.number),
             "test_score": judgement.single,
         },
         "cheap": _cheap(blended),
