@@ -213,7 +213,7 @@ def _calibration(part: Part) -> tuple[str, Drawing]:
         came, axis = (part.shares.argmax(axis=1) == part.truth).astype(float), "share that is right"
     edges = np.unique(np.quantile(said, np.linspace(0, 1, BINS + 1)))
     bins = np.clip(np.searchsorted(edges, said, side="right") - 1, 0, max(len(edges) - 2, 0))
-    points = []
+    points: list[tuple[float, ...]] = []
     for bin_ in np.unique(bins):
         inside = bins == bin_
         if inside.sum() >= LEAST_IN_BIN:

@@ -28,7 +28,8 @@ def forecast_drawings(shown: Shown, part: Part, lookup: Mapping[str, str]) -> tu
     names = _series(shown, lookup)
     errors = np.abs(part.truth - part.predictions[:, 0])
     simple = _simple(shown)
-    told, drawings = [], []
+    told: list[str] = []
+    drawings: list[Drawing] = []
     horizon = _length(shown.data.horizon or 0.0)
     words = f"Forecasts are made {horizon} ahead and are off by {number(errors.mean())} on average"
     if simple is not None:

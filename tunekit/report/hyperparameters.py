@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,7 +14,7 @@ from tunekit.report.leaderboard import best_of_family
 from tunekit.report.material import Material
 from tunekit.report.section import Drawing, Section
 from tunekit.report.style import SEQUENTIAL, Look, counted, distinct, figure, listed, looks, panels, plain, sampled
-from tunekit.space import Dimension
+from tunekit.space import Dimension, Value
 from tunekit.tracking.advice import advice_lines
 from tunekit.tracking.standings import BASELINE
 
@@ -40,7 +41,9 @@ def hyperparameters(material: Material) -> Section:
     weighed = {family: importances(gather(own)) for family, own in judged.items()}
     picked = {family: _picked(gather(own), weighed[family], MOST_SLICES) for family, own in judged.items()}
     picked.pop(BASELINE, None)
-    told, left_out, drawings = [], [], []
+    told: list[str] = []
+    left_out: list[str] = []
+    drawings: list[Drawing] = []
     if any(weighed.values()):
         drawings.append(_importance(material, weighed))
         told.append(_importance_told(weighed))
@@ -62,7 +65,7 @@ def hyperparameters(material: Material) -> Section:
 
 def parallel(material: Material) -> Section:
     """Parallel coordinates of each family: a line for each trial, from value to value to its score."""
-    drawings = []
+    drawings: list[Drawing] = []
     for family, own in judged_by_family(material).items():
         found = gather(own)
         weighed = importances(found)
@@ -204,16 +207,15 @@ def _parallel(
     return Drawing(f"parallel_{family}", made, alt, title, width=AXIS_WIDTH * (len(axes) + 1), folded=not first)
 
 
-def _axis(dimension: Dimension, values: Sequence[object]) -> dict[str, object]:
+def _axis(dimension: Dimension, values: Sequence[Value]) -> dict[str, Any]:
     """An axis on the dimension's own scale, with its values as labels."""
-    label = plain(dimension.key, 20)
+    places = np.array([position(dimension, value) for value in values])
     if dimension.kind not in ("int", "float"):
-        choices = list(dimension.choices)
-        places = [choices.index(value) for value in values]  # type: ignore[arg-type]
-        ticks = {"tickvals": list(range(len(choices))), "ticktext": [plain(choice, 14) for choice in choices]}
-        return {"label": label, "values": places, "range": [0, max(len(choices) - 1, 1)], **ticks}
-    places = [position(dimension, value) for value in values]  # type: ignore[arg-type]
-    order = np.argsort(places)
-    shown = order[np.unique(np.linspace(0, len(order) - 1, TICKS).round().astype(int))]
-    ticks = {"tickvals": [places[at] for at in shown], "ticktext": [f"{float(values[at]):.3g}" for at in shown]}  # type: ignore[arg-type]
-    return {"label": label, "values": places, "range": [0, 1], **ticks}
+        marks = np.arange(len(dimension.choices))
+        words, high = [plain(choice, 14) for choice in dimension.choices], max(len(marks) - 1, 1)
+    else:
+        order = np.argsort(places)
+        shown = order[np.unique(np.linspace(0, len(order) - 1, TICKS).round().astype(int))]
+        marks, words, high = places[shown], [f"{float(values[at]):.3g}" for at in shown], 1
+    label = plain(dimension.key, 20)
+    return {"label": label, "values": places, "range": [0, high], "tickvals": marks, "ticktext": words}

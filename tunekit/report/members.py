@@ -25,7 +25,7 @@ def members(material: Material) -> Section:
     elif len(found.names) < 2:
         left_out.append("There is a single member, which nothing can be compared with.")
     else:
-        correlation = np.corrcoef(found.errors)
+        correlation = np.atleast_2d(np.corrcoef(found.errors))
         told.append(_correlation_told(found, correlation))
         drawings.append(_correlation(found, correlation, told[-1]))
     return Section("members", "The blend's members", told, drawings, left_out=left_out)

@@ -125,7 +125,9 @@ def panels(count: int, height: int) -> tuple[go.Figure, list[tuple[int, int]]]:
     columns = count if count < 3 else 2 if count == 4 else 3
     rows = -(-count // columns)
     places = [(place // columns + 1, place % columns + 1) for place in range(count)]
-    specs = [[{} if (row + 1, column + 1) in places else None for column in range(columns)] for row in range(rows)]
+    specs: list[list[dict[str, Any] | None]] = [
+        [{} if (row + 1, column + 1) in places else None for column in range(columns)] for row in range(rows)
+    ]
     made = make_subplots(rows, columns, specs=specs, horizontal_spacing=0.09, vertical_spacing=0.3 / rows)
     made.update_layout(template=template(), height=60 + height * rows)
     return made, places

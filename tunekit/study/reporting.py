@@ -126,12 +126,13 @@ def gather(study: Study, site: Site, summary: Mapping[str, Any], *, columns: boo
         found = _predicted(study, ledger, trials, summary)
     finally:
         ledger.close()
+    shown: Shown | Absent = found if isinstance(found, Absent) else found.shown
+    members: Members | Absent = found if isinstance(found, Absent) else _members(found, summary)
+    needed: ColumnImportance | Absent = Absent("it was not asked for")
     if isinstance(found, Absent):
-        shown, members = found, found
-        needed: ColumnImportance | Absent = Absent(f"which columns matter can't be shown: {found.why}")
-    else:
-        shown, members = found.shown, _members(found, summary)
-        needed = _columns(study, site, summary, found) if columns else Absent("it was not asked for")
+        needed = Absent(f"which columns matter can't be shown: {found.why}")
+    elif columns:
+        needed = _columns(study, site, summary, found)
     return Material(
         summary=summary,
         trials=trials,
