@@ -34,7 +34,7 @@ def class_drawings(part: Part) -> tuple[list[str], list[Drawing]]:
         told.append(_curves_told(part))
         drawings += curves
     words, calibration = _calibration(part)
-    return [*told, words], [*drawings, calibration]
+    return [*told, words], [*drawings, *calibration]
 
 
 def decisions(part: Part) -> Rows:
@@ -204,14 +204,14 @@ def _recall_point(part: Part) -> go.Scatter:
 # Calibration.
 
 
-def _calibration(part: Part) -> tuple[str, Drawing]:
+def _calibration(part: Part) -> tuple[str, list[Drawing]]:
     """Whether probabilities are as often right as they say: of the second of two classes, or of the likeliest one."""
     if part.binary:
         said, came, axis = part.shares[:, 1], part.truth, f"share that is {plain(part.target.classes[1], 24)}"
     else:
         said = part.shares.max(axis=1)
         came, axis = (part.shares.argmax(axis=1) == part.truth).astype(float), "share that is right"
-    edges = np.unique(np.quantile(said, np.linspace(0, 1, BINS + 1)))
+    edges = np.unique(np.quantile(said, np.linspace(0, 1, max(2, min(BINS, len(said) // (2 * LEAST_IN_BIN))) + 1)))
     bins = np.clip(np.searchsorted(edges, said, side="right") - 1, 0, max(len(edges) - 2, 0))
     points: list[tuple[float, ...]] = []
     for bin_ in np.unique(bins):
@@ -219,7 +219,9 @@ def _calibration(part: Part) -> tuple[str, Drawing]:
         if inside.sum() >= LEAST_IN_BIN:
             share, count = float(came[inside].mean()), int(inside.sum())
             points.append((float(said[inside].mean()), share, *_wilson(share, count), count))
-    x, y, low, high, count = np.array(points or [(np.nan,) * 5]).T
+    if not points:
+        return f"Calibration needs parts of at least {LEAST_IN_BIN} rows each; there are {len(said)} rows.", []
+    x, y, low, high, count = np.array(points).T
     made = figure(
         go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=LINE, name="as often as it says", hoverinfo="skip"),
         go.Scatter(
@@ -239,21 +241,16 @@ def _calibration(part: Part) -> tuple[str, Drawing]:
         xaxis={"range": [-0.02, 1.02], "tickformat": ".0%"},
         yaxis={"range": [-0.02, 1.02], "tickformat": ".0%"},
     )
-    if not points:
-        told = f"Calibration needs parts of at least {LEAST_IN_BIN} rows each; there are {len(said)} rows."
-    else:
-        off = (low > x) | (high < x)
-        gap = float(np.average(np.abs(x - y), weights=count))
-        told = f"Probabilities are off by {gap:.1%} on average; "
-        told += (
-            f"in {int(off.sum())} of {len(x)} parts by more than chance explains: "
-            f"{'too sure of themselves' if _too_sure(x, y, off) else 'not sure enough, or shifted'}."
-            if off.sum() > 1
-            else "they come true about as often as they say."
-        )
-    return told, Drawing(
-        f"calibration{part.label}", made, f"Calibration. {told}", "Calibration (reliability)", half=True
+    off = (low > x) | (high < x)
+    told = f"Probabilities are off by {float(np.average(np.abs(x - y), weights=count)):.1%} on average; "
+    told += (
+        f"in {int(off.sum())} of {len(x)} parts by more than chance explains: "
+        f"{'too sure of themselves' if _too_sure(x, y, off) else 'not sure enough, or shifted'}."
+        if off.sum() > 1
+        else "they come true about as often as they say."
     )
+    alt = f"Calibration. {told}"
+    return told, [Drawing(f"calibration{part.label}", made, alt, "Calibration (reliability)", half=True)]
 
 
 def _too_sure(x: Any, y: Any, off: Any) -> bool:

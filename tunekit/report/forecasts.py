@@ -35,7 +35,8 @@ def forecast_drawings(shown: Shown, part: Part, lookup: Mapping[str, str]) -> tu
     if simple is not None:
         naive = np.abs(part.truth - simple)
         better = 1.0 - errors.mean() / naive.mean() if naive.mean() else 0.0
-        words += f", {abs(better):.0%} {'less' if better > 0 else 'more'} than the simple one ({number(naive.mean())})"
+        compared = f"{abs(better):.0%} {'less' if better > 0 else 'more'} than" if abs(better) >= 0.005 else "as far as"
+        words += f", {compared} the simple one ({number(naive.mean())})"
     told.append(f"{words}.")
     kinds = sorted(set(names))
     for name in kinds[:MOST_SERIES]:

@@ -36,7 +36,7 @@ def history(material: Material) -> Section:
     traces = [*_points(trials, hours / length, scores, look)]
     line = {"color": "#7d8590", "width": 2, "shape": "hv"}
     traces.append(go.Scatter(x=hours / length, y=best, mode="lines", line=line, name="best so far", hoverinfo="skip"))
-    made = figure(*traces, height=430, xaxis_title=unit, yaxis_title=plain(material.metric))
+    made = figure(*traces, height=430, xaxis={"title": unit, "rangemode": "tozero"}, yaxis_title=plain(material.metric))
     zoomed = _zoom(scores)
     if zoomed is not None:
         made.update_yaxes(range=list(zoomed))

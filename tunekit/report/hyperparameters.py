@@ -13,7 +13,7 @@ from tunekit.advice.importance import LEAST, Importance, importances
 from tunekit.report.leaderboard import best_of_family
 from tunekit.report.material import Material
 from tunekit.report.section import Drawing, Section
-from tunekit.report.style import SEQUENTIAL, Look, counted, distinct, figure, listed, looks, panels, plain, sampled
+from tunekit.report.style import GOOD_TO_BAD, Look, counted, distinct, figure, listed, looks, panels, plain, sampled
 from tunekit.space import Dimension, Value
 from tunekit.tracking.advice import advice_lines
 from tunekit.tracking.standings import BASELINE
@@ -75,10 +75,10 @@ def parallel(material: Material) -> Section:
     if not drawings:
         why = f"Parallel coordinates need {LEAST_TRIALS} judged trials of a family with two hyperparameters or more."
         return Section("parallel", "Parallel coordinates", left_out=[why])
-    better = "darkest" if material.smaller else "lightest"
     told = [
-        f"Each line is a trial, the {better} are the best; drag along an axis to pick some. Hyperparameters that only "
-        f"some of a family's trials had, and all beyond the {MOST_AXES} most important, are left out."
+        "Each line is a trial, blue for the best and orange for the worst; drag along an axis to pick some. "
+        f"Hyperparameters that only some of a family's trials had, and all beyond the {MOST_AXES} most important, are "
+        "left out."
     ]
     return Section("parallel", "Parallel coordinates", told, drawings)
 
@@ -193,7 +193,12 @@ def _parallel(
     made = figure(
         go.Parcoords(
             dimensions=dimensions,
-            line={"color": clipped, "colorscale": SEQUENTIAL, "showscale": False},
+            line={
+                "color": clipped,
+                "colorscale": GOOD_TO_BAD,
+                "reversescale": not material.smaller,
+                "showscale": False,
+            },
             labelangle=-20,
             labelside="top",
             tickfont={"size": 11},

@@ -56,7 +56,7 @@ def _weights(material: Material) -> Drawing:
             textposition="auto",
             hovertemplate="%{y}: %{x:.1%}<extra></extra>",
         ),
-        height=max(280, 90 + 32 * len(rows)),
+        height=90 + 32 * len(rows) if len(rows) == 1 else max(280, 90 + 32 * len(rows)),
         xaxis_title="weight in the blend",
         xaxis_tickformat=".0%",
     )
@@ -76,12 +76,8 @@ def _correlation_told(found: Members, correlation: np.ndarray) -> str:
     text = f"The errors that are most alike are those of {pair(near)}"
     if len(values) > 1:
         text += f"; the least alike are those of {pair(far)}: what they get wrong differs most, so they help each other"
-    low = float(np.nanmin(values))
-    return (
-        f"{text}. "
-        + ("All of them err on the same rows, so blending can gain little." if low > ALIKE else "")
-        + "Out of fold, correlation of what each gets wrong."
-    )
+    alike = " All of them err on the same rows, so blending can gain little." if np.nanmin(values) > ALIKE else ""
+    return f"{text}.{alike} This is the correlation, out of fold, of what each gets wrong."
 
 
 def _correlation(found: Members, correlation: np.ndarray, told: str) -> Drawing:

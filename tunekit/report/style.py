@@ -20,6 +20,7 @@ GREY = "#8A8A8A"
 ACCENT, OTHER = PALETTE[0], PALETTE[1]
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon", "hexagon", "triangle-down")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+GOOD_TO_BAD = ((0.0, "#0072B2"), (0.5, "#9AA0A6"), (1.0, "#E69F00"))  # seen on white and on black
 SEQUENTIAL = "Cividis"  # made for people who see few colours (Nuñez 2018)
 
 LONGEST = 40
@@ -151,6 +152,8 @@ def number(value: Any) -> str:
     >>> number(24810.1987), number(0.934127), number(None)
     ('24,810', '0.9341', '-')
     """
+    if value == 0:
+        return "0"  # of either sign
     if isinstance(value, (int, float, np.floating, np.integer)) and 1000 <= abs(float(value)) < 1e9:
         return f"{float(value):,.0f}"
     return score_text(value)

@@ -14,7 +14,7 @@ from tunekit.report.material import Absent, Material, Part, Shown
 from tunekit.report.section import Cell, Drawing, Section, Table
 from tunekit.report.style import number, plain, template
 
-MOST = 12
+MOST, FEWEST = 12, 3
 MOST_COLUMNS = 12
 MOST_TARGETS = 4
 LONGEST = 80
@@ -32,7 +32,7 @@ def worst(material: Material) -> Section:
     told, tables, drawings = [], [], []
     for part in shown.parts[:MOST_TARGETS]:
         losses = part.losses
-        first = np.argsort(-losses, kind="stable")[:MOST]
+        first = np.argsort(-losses, kind="stable")[: min(MOST, max(FEWEST, len(losses) // 10))]
         label = f"{part.target.name}: " if part.target.name else ""
         share = losses[first].sum() / losses.sum() if losses.sum() else 0.0
         told.append(
@@ -43,8 +43,9 @@ def worst(material: Material) -> Section:
         drawings += _pictures(shown, part, first[:MOST_PICTURES])
     told[0] = told[0][0].upper() + told[0][1:] if not shown.data.targets else told[0]
     left_out = []
-    if len(names) < len(shown.data.schema.columns):
-        left_out.append(f"{len(names)} of {len(shown.data.schema.columns)} columns are shown: {_why(material)}.")
+    able = sum(column.kind != ARRAY for column in shown.data.schema.columns)
+    if len(names) < able:
+        left_out.append(f"{len(names)} of {able} columns are shown: {_why(material)}.")
     return Section("worst", title, told, drawings, tables, left_out=left_out)
 
 
@@ -56,7 +57,7 @@ def _loss_name(part: Part) -> str:
 
 def _why(material: Material) -> str:
     most = "those that the predictions need most" if not isinstance(material.columns, Absent) else "the first"
-    return f"{most}, without arrays"
+    return most
 
 
 def _columns(material: Material, shown: Shown) -> list[str]:
@@ -85,7 +86,7 @@ def _pattern(shown: Shown, names: list[str], first: Any) -> str:
 
 def _table(shown: Shown, part: Part, names: list[str], first: Any) -> Table:
     regression = part.target.task == "regression"
-    losses, decided = part.losses, None if regression else decisions(part)
+    decided = None if regression else decisions(part)
     kinds = {column.name: column.kind for column in shown.data.schema.columns}
     rows = []
     for at in first:
@@ -102,7 +103,6 @@ def _table(shown: Shown, part: Part, names: list[str], first: Any) -> Table:
             cells += [Cell(f"{share:.2%}", share)]
         cells += [_cell(shown.data.columns[name][row], kinds[name]) for name in names]
         rows.append(cells)
-    del losses
     third = "true less predicted" if regression else "share of the true class"
     head = ("id", "true", "predicted", third, *names)
     label = f" of {part.target.name}" if part.target.name else ""
@@ -141,7 +141,7 @@ def _pictures(shown: Shown, part: Part, first: Any) -> list[Drawing]:
             trace = go.Heatmap(z=grey[..., 0], colorscale="Greys", reversescale=True, showscale=False, hoverinfo="skip")
         made.add_trace(trace, row=1, col=place)
         made.update_xaxes(visible=True, showticklabels=False, title_text=f"true {said}", row=1, col=place)
-        made.update_xaxes(showgrid=False, constrain="domain", row=1, col=place)
+        made.update_xaxes(showgrid=False, ticks="", constrain="domain", row=1, col=place)
         made.update_yaxes(
             visible=False, autorange="reversed", scaleanchor=f"x{place if place > 1 else ''}", row=1, col=place
         )
