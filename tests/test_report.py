@@ -206,7 +206,7 @@ def kinds() -> dict[str, Kind]:
             series,
             3,
             ["forecast_shore", "forecast_hill", "error_by_time", "error_by_hour", "residuals", "columns"],
-            ["6 hours ahead", "than the simple one", "past of temp"],
+            ["6 hours ahead", "the simple one", "past of temp"],
             split=tk.TimeSplit(2),
         ),
     }
@@ -247,7 +247,7 @@ def copied(result: Any, folder: Path) -> Any:
 @pytest.mark.parametrize("name", kinds())
 def test_every_kind_of_study_is_shown(name: str, searched: Searched, tmp_path: Path) -> None:
     kind, result = kinds()[name], searched(name)
-    written = result.report(tmp_path / "report.html")
+    written = result.report(tmp_path / "report.html", columns=name not in ("multiclass", "ordinal"))  # to save time
     figures = figures_of(written.sections)
     parsed = check_page((tmp_path / "report.html").read_text(), figures)
     assert set(kind.figures) <= set(figures), sorted(figures)

@@ -68,13 +68,13 @@ def page(material: Material, made: Sequence[Section], findings: Sequence[Finding
 
 
 def script_json(data: Any) -> str:
-    r"""JSON that may stand in a script element: no text in it can end that.
+    r"""JSON that may stand in a script element, for Plotly writes it so that no text in it can end that.
 
     >>> script_json({"name": "</script>"})
-    '{"name":"\\u003c/script>"}'
+    '{"name":"\\u003c\\u002fscript\\u003e"}'
     """
     text: str = to_json_plotly(data, engine="json")
-    return text.replace("<", "\\u003c")
+    return text
 
 
 def figure_json(figure: go.Figure) -> str:
