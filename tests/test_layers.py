@@ -35,8 +35,9 @@ ROOMS: dict[str, set[str]] = {
     "export": MIDDLE | {"training", "executors", "ensemble"},  # above the study, whose result exports itself
     "study": UPPER,
     "estimators": UPPER | {"study"},  # a study with scikit-learn's face
+    "coach": UPPER | {"study"},  # looks at a study and at its search
     "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
-    "cli": UPPER | {"study", "serve"},
+    "cli": UPPER | {"study", "coach", "serve"},
     "__main__": {"cli"},
     "__init__": set(),  # the public names are imported on first use
 }
@@ -49,7 +50,15 @@ LIBRARIES: dict[str, set[str]] = {
     "scipy": ANYWHERE,
     "pyarrow": {"data"},
     "PIL": {"bundle"},  # imported only where a picture's file is read
-    "sklearn": {"families", "metrics", "data", "executors", "ensemble", "estimators"},  # executors: preloading only
+    "sklearn": {
+        "families",
+        "metrics",
+        "data",
+        "executors",
+        "ensemble",
+        "estimators",
+        "coach",
+    },  # executors: preloading only
     "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},
