@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from searches import houses, tunekit
+from searches import houses, tunekit  # type: ignore[import-not-found]
 
 import tunekit as tk
 from tunekit.coach.grow import grow
@@ -135,9 +135,10 @@ def test_sizes_may_leave_their_bounds_and_nothing_else_does() -> None:
 def test_mlp_takes_the_bounds_that_are_proposed() -> None:
     assert tk.MLP().units == (32, 512)
     assert tk.MLP(units=(8, 64)).units == (8, 64)
+    wrong: Any
     for wrong in ((64, 8), (0, 8), (8,), ("a", 8)):
         with pytest.raises(FactoryError, match="expected the fewest and the most units"):
-            tk.MLP(units=wrong)  # type: ignore[arg-type]
+            tk.MLP(units=wrong)
 
 
 def test_a_family_that_cant_be_grown_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from searches import houses
+from searches import houses  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
 import tunekit as tk
@@ -84,6 +84,7 @@ def test_cheap_models_that_do_as_well_are_told_and_others_are_not() -> None:
     assert against(55.0, 0.5) == [("hint", "cheap-as-good")]
     assert against(40.0, 0.5) == [], "the net is better"
     assert against(44.0, 9.0) == [], "it may be better, nobody knows"
+    assert against(51.0, 9.0) == [], "or worse"
     (found,) = cheap(searched([first, trial(1, "linear", 50.0), trial(2, "mlp", 51.0)]))
     assert found.change == "families=[tk.Baseline(), tk.Linear(), tk.Forest()],"
 
@@ -125,8 +126,9 @@ def test_trials_that_differ_by_chance_only_are_told() -> None:
     alike_ones = [trial(n, "mlp", 50.0 + 0.2 * random.random(), spread=2.0) for n in range(20)]
     (found,) = noise(searched(alike_ones))
     assert found.change == "split=tk.KFold(test=0.2, k=5, repeats=3),"
-    apart = [trial(n, "mlp", 50.0 + 2 * n, spread=0.1) for n in range(20)]
-    assert said(noise, searched(apart)) == []
+    for step, spread in ((2.0, 0.1), (0.5, 0.5)):
+        apart = [trial(n, "mlp", 50.0 + step * n, spread=spread) for n in range(20)]
+        assert said(noise, searched(apart)) == []
     assert said(noise, searched(alike_ones[:5])) == [], "of five trials nothing is said"
 
 
@@ -196,7 +198,7 @@ def flat(epochs: Any) -> Any:
 UNITS = Dimension("units", "int", 64, 16, 128, sampling="log")
 DROPOUT = Dimension("dropout", "float", 0.1, 0.0, 0.4)
 RATE = Dimension("lr", "float", 0.001, 1e-4, 1.0, sampling="log")
-SPACE = {"dimensions": [UNITS, DROPOUT], "values": {"units": 128, "dropout": 0.1}}
+SPACE: dict[str, Any] = {"dimensions": [UNITS, DROPOUT], "values": {"units": 128, "dropout": 0.1}}
 
 
 def test_nets_that_could_be_larger_are_told_with_the_bound() -> None:

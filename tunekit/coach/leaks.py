@@ -20,6 +20,9 @@ SUSPICIOUS = {"R^2 of its rank": 0.95, "ROC AUC": 0.98}
 """From here on a column is worth a question. Of honest columns the best that were seen are the carats of diamonds,
 0.93, and the petals of irises, 0.997: of easy classes a single column may tell all that there is."""
 
+NOTHING = {"R^2 of its rank": 0.02, "ROC AUC": 0.52}
+"""Less than this is nothing: a column that tells nothing has about 0, or 0.5."""
+
 MOST_COLUMNS = 400
 """Columns that are tried one by one; of more, the first ones."""
 
@@ -71,10 +74,10 @@ def telling_columns(sight: Sight) -> Iterator[Finding]:
         yield from (_telling(sight, called, target, values, *one) for one in found)
         if scored and not found:
             best, told = scored[0]
-            text = (
-                f"Of {len(scored)} columns {best.name!r} alone tells most of {called}: {told.name} {told.score:.2f} by "
-                f"a small model on {_folds(sight)}."
-            )
+            text = f"Of {len(scored)} columns {best.name!r} alone tells most of {called}: {told.name} {told.score:.2f}"
+            if told.score < NOTHING[told.name]:
+                text = f"None of {len(scored)} columns tells anything of {called} alone"
+            text += f", by a small model on {_folds(sight)}."
             yield Finding("good", "no-leak", f"no column alone tells {called}", text)
 
 

@@ -50,7 +50,7 @@ def alike(searched: Searched) -> Iterator[Finding]:
         predicted = one.out_of_fold if one.out_of_fold.ndim > 1 else one.out_of_fold[:, None]
         errors.append((predicted - target).ravel())
         made.append((predicted - predicted.mean(axis=0)).ravel())
-    by_error, by_prediction = np.corrcoef(errors), np.corrcoef(made)
+    by_error, by_prediction = (np.asarray(np.corrcoef(one)) for one in (errors, made))
     close = (by_error > ALIKE) & (by_prediction > ALIKE)
     first = members[0][0].trial
     same = [place for place in range(1, len(members)) if close[0, place]]

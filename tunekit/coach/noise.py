@@ -46,8 +46,8 @@ class Difference:
 
     @property
     def within(self) -> bool:
-        """Whether neither is better by more than chance."""
-        return CHANCE <= self.chance <= 1 - CHANCE
+        """Whether the difference is smaller than its own standard error."""
+        return abs(self.gain) <= self.error
 
 
 def difference(one: Trial, other: Trial, prepared: Prepared) -> Difference | None:

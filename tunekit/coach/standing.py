@@ -25,8 +25,8 @@ LITTLE = 0.05
 SMALL = 0.01
 """Of what was gained over the baseline: less is not worth another hour."""
 
-HALF = 0.5
-"""Of the complete trials within noise of the best: then the score orders chance."""
+FEWEST_BEST = 4
+"""Of the best trials, at least, are compared with each other; else a quarter of all."""
 
 
 def baseline(searched: Searched) -> Iterator[Finding]:
@@ -66,7 +66,7 @@ def cheap(searched: Searched) -> Iterator[Finding]:
     if found is None or found.better or start is None:
         return
     gained = searched.gain(other.score or 0.0, start.score or 0.0)
-    if found.gain > 0 and found.gain + 2 * found.error > LITTLE * gained:
+    if found.gain + 2 * found.error > LITTLE * gained:
         return  # it may well be better: that it is not shown to be says little
     told = (
         f"{first.name} has {searched.metric} {score_text(first.score)}, the best net, {other.name}, "
@@ -95,17 +95,16 @@ def noise(searched: Searched) -> Iterator[Finding]:
     """Whether the best trials differ by more than noise."""
     if len(searched.able) < ENOUGH:
         return
-    best, *others = searched.able
+    best, *others = searched.able[: max(FEWEST_BEST, len(searched.able) // 4)]
     found = [difference(best, other, searched.prepared) for other in others]
-    known = [one for one in found if one is not None]
-    within = sum(one.within for one in known)
-    if not known or within < HALF * len(known):
+    if not all(one is not None and one.within for one in found):
         return
-    furthest = [other for other, one in zip(others, found, strict=True) if one is not None and one.within][-1]
+    errors = [one.error for one in found if one is not None]
     told = (
-        f"Of {len(known)} other complete trials, {within} are within the noise of the folds of the best one, "
-        f"{best.name} ({score_text(best.score)}), down to {furthest.name} ({score_text(furthest.score)}): which of "
-        "them is first, is chance. More trials don't help; more judges do."
+        f"The best {len(others) + 1} of {len(searched.able)} trials, from {score_text(best.score)} ({best.name}) to "
+        f"{score_text(others[-1].score)}, differ by less than the standard errors of these differences over the folds, "
+        f"{score_text(min(errors))} to {score_text(max(errors))}: which of them is first, is mostly chance. More "
+        "trials help little; more rows that judge do."
     )
     split = searched.prepared.split
     change = ""

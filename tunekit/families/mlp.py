@@ -33,7 +33,8 @@ class MLP(NetFamily):
     chooses_target = True
 
     def __init__(self, *, units: tuple[int, int] = UNITS) -> None:
-        if len(units) != 2 or not all(isinstance(one, int) for one in units) or not 1 <= units[0] <= units[1]:
+        given = [one for one in units if isinstance(one, int)]
+        if len(given) != 2 or list(units) != given or not 1 <= given[0] <= given[1]:
             raise FactoryError(f"units={units!r}; expected the fewest and the most units of a layer, such as (32, 512)")
         self.units = units
 
@@ -59,7 +60,7 @@ def _usual(fewest: int, most: int) -> int:
     >>> _usual(32, 512), _usual(48, 2048), _usual(8, 64), _usual(300, 600)
     (256, 192, 64, 300)
     """
-    return fewest * 2 ** int(math.log2(max(min(256, most) / fewest, 1)))
+    return fewest << int(math.log2(max(min(256, most) / fewest, 1)))
 
 
 def dense_blocks(hp: HyperParameters, x: keras.KerasTensor, sizes: tuple[int, int] = UNITS) -> keras.KerasTensor:
