@@ -1,21 +1,24 @@
 """The ladder of capacity: what made curves tell, how sizes are asked for, and a walk with real nets."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from searches import houses, tunekit  # type: ignore[import-not-found]
 
 import tunekit as tk
-from tunekit.coach.grow import grow
+from tunekit.coach.grow import Growth, grow
 from tunekit.coach.ladder import Ladder, proposal, rung_of, size_of, start_of, told
 from tunekit.coach.noise import Difference
 from tunekit.errors import FactoryError, StudyError
 from tunekit.families.sized import DEEPEST, WIDEST, Sized
 from tunekit.space import Dimension, HyperParameters
 from tunekit.study import load_study
+from tunekit.tracking.findings import growth_renderable
 from tunekit.trial import Epoch, State, Trial
 
 UNITS = Dimension("units", "int", 64, 1, WIDEST, sampling="log")
@@ -92,6 +95,17 @@ def test_bounds_are_proposed_around_what_is_enough_up_to_where_nets_overfit() ->
     assert "None of these overfits" in told(never, "rmse")
     assert "give it more time" in told(ladder(10.0, 7.0), "rmse")
     assert (proposal(Ladder(), tk.MLP(), []), told(Ladder(), "rmse")[:6]) == ("", "No net")
+
+
+def test_the_table_fits_a_terminal() -> None:
+    found = ladder(24010.2, 23007.1, 22906.5, 22906.2, overfit_from=64)
+    growth = Growth("net", ("block_0/units", "block_1/units"), "rmse", found, told(found, "rmse"), "hp.Int()", "")
+    with io.StringIO() as file:
+        Console(file=file, width=80).print(growth_renderable(growth.to_json()))
+        lines = file.getvalue().splitlines()
+    assert not any("…" in line for line in lines)
+    assert [line.split()[0] for line in lines[3:7]] == ["8", "16", "32", "64"]
+    assert lines[6].endswith("yes")
 
 
 def test_the_first_size_is_a_sixteenth_of_the_usual_one() -> None:

@@ -159,7 +159,7 @@ def told(ladder: Ladder, metric: str) -> str:
     best = ladder.rungs[ladder.enough]
     first = f"{best.size} is enough ({metric} {best.score:.5g})"
     if ladder.done:
-        first += f": {ladder.misses} larger ones are not better by more than the noise of the folds."
+        first += f": {ladder.misses} larger ones are not better by more than noise."
     else:
         first += " of what was tried, and larger ones may do better: give it more time."
     if ladder.enough == 0 and len(ladder.rungs) > 1:

@@ -42,19 +42,23 @@ def findings_renderable(study: str, findings: Sequence[Mapping[str, Any]]) -> Re
 
 
 def growth_renderable(growth: Mapping[str, Any]) -> RenderableType:
-    """A walk up the ladder, as `tunekit grow --json` prints it, for people."""
+    """A walk up the ladder, as `tunekit grow --json` prints it, for people.
+
+    A gain over the smaller size that was best so far is told in its standard errors.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    names = ", ".join(growth["names"]) or "size"
-    for name in (names, "parameters", "train loss", "validation loss", "best epoch", growth["metric"], "gain", "time"):
-        table.add_column(str(name), justify="right", no_wrap=True)
-    table.add_column("overfits?")
+    names = sorted({str(name).rpartition("/")[2] for name in growth["names"]})
+    for name in (", ".join(names) or "size", "parameters", "train\nloss", "validation\nloss", "best\nepoch", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("gain in\nerrors", "time", "overfits?"):
+        table.add_column(name, justify="right", no_wrap=True)
     for rung in growth["rungs"]:
-        gain = "" if rung["gain"] is None else f"{score_text(rung['gain'])} ± {score_text(rung['error'])}"
+        gain = f"{rung['gain'] / rung['error']:+.1f}" if rung["error"] else ""
         cells = (
             str(rung["size"]),
             "-" if rung["parameters"] is None else f"{rung['parameters']:,}",
-            score_text(rung["train_loss"]),
-            score_text(rung["valid_loss"]),
+            f"{rung['train_loss']:.4g}",
+            f"{rung['valid_loss']:.4g}",
             f"{rung['best_epoch']:.1f}",
             score_text(rung["score"]),
             gain,
