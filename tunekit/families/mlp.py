@@ -33,8 +33,8 @@ class MLP(NetFamily):
     chooses_target = True
 
     def __init__(self, *, units: tuple[int, int] = UNITS) -> None:
-        given = [one for one in units if isinstance(one, int)]
-        if len(given) != 2 or list(units) != given or not 1 <= given[0] <= given[1]:
+        whole = all(type(one) is int for one in units)
+        if len(units) != 2 or not whole or not 1 <= units[0] <= units[1]:
             raise FactoryError(f"units={units!r}; expected the fewest and the most units of a layer, such as (32, 512)")
         self.units = units
 

@@ -46,11 +46,11 @@ def growth_renderable(growth: Mapping[str, Any]) -> RenderableType:
 
     A gain over the smaller size that was best so far is told in its standard errors.
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     names = sorted({str(name).rpartition("/")[2] for name in growth["names"]})
     for name in (", ".join(names) or "size", "parameters", "train\nloss", "validation\nloss", "best\nepoch", "score"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("gain in\nerrors", "time", "overfits?"):
+    for name in ("gain in\nerrors", "time", "over-\nfits?"):
         table.add_column(name, justify="right", no_wrap=True)
     for rung in growth["rungs"]:
         gain = f"{rung['gain'] / rung['error']:+.1f}" if rung["error"] else ""
