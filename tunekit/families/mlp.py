@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import FactoryError
@@ -32,11 +33,11 @@ class MLP(NetFamily):
     name = "mlp"
     chooses_target = True
 
-    def __init__(self, *, units: tuple[int, int] = UNITS) -> None:
+    def __init__(self, *, units: Sequence[int] = UNITS) -> None:
         whole = all(type(one) is int for one in units)
         if len(units) != 2 or not whole or not 1 <= units[0] <= units[1]:
             raise FactoryError(f"units={units!r}; expected the fewest and the most units of a layer, such as (32, 512)")
-        self.units = units
+        self.units = (units[0], units[1])
 
     def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
         """A residual net with batch normalisation."""
