@@ -36,8 +36,9 @@ ROOMS: dict[str, set[str]] = {
     "report": GROUND | {"advice", "tracking"},  # below the study, whose result reports itself
     "study": UPPER | {"report"},
     "estimators": UPPER | {"study"},  # a study with scikit-learn's face
+    "coach": UPPER | {"study"},  # looks at a study and at its search
     "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
-    "cli": UPPER | {"study", "serve"},
+    "cli": UPPER | {"study", "coach", "serve"},
     "__main__": {"cli"},
     "__init__": set(),  # the public names are imported on first use
 }
@@ -58,6 +59,7 @@ LIBRARIES: dict[str, set[str]] = {
         "ensemble",
         "estimators",
         "report",
+        "coach",
     },  # executors: preloading only
     "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
