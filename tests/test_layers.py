@@ -54,6 +54,8 @@ LIBRARIES: dict[str, set[str]] = {
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorflow": {"families", "training", "export", "executors"},
     "xgboost": {"families", "executors", "ensemble"},
+    "lightgbm": {"families", "executors"},
+    "catboost": {"families", "executors"},
     "optuna": {"advice", "drivers", "ledger", "stopping"},
     "hyperopt": {"drivers"},
     "keras_tuner": {"drivers", "families"},
@@ -74,7 +76,18 @@ LIBRARIES: dict[str, set[str]] = {
     "uvicorn": {"serve"},
 }
 
-HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "pandas", "sklearn", "xgboost", "onnxruntime"}
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "mlflow",
+    "optuna",
+    "pandas",
+    "sklearn",
+    "xgboost",
+    "onnxruntime",
+    "lightgbm",
+    "catboost",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
