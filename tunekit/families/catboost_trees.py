@@ -42,17 +42,16 @@ def from_catboost(
     Raises:
         ExportError: a kind of model whose prediction is not a link of a sum of such trees.
     """
-    name = model.get_all_params()["loss_function"]
+    settings = model.get_all_params()
+    name, policy = settings["loss_function"], settings.get("grow_policy", "SymmetricTree")
+    if policy != "SymmetricTree":
+        raise ExportError(f"a CatBoost model with grow_policy {policy!r} came; expected 'SymmetricTree'")
     if _LINKS.get(name) != link:
         fitting = ", ".join(known for known, its in _LINKS.items() if its == link)
         raise ExportError(f"a CatBoost model with loss {name!r} came for link {link!r}; expected {fitting or 'none'}")
     parts: list[OneTree] = []
     scale, base = 1.0, np.zeros(outputs)
     for text in _texts(model, pool):
-        if "oblivious_trees" not in text:
-            raise ExportError(
-                "a CatBoost model of other than symmetric trees came; expected grow_policy 'SymmetricTree'"
-            )
         codes = _codes(text)
         below = [one["nan_value_treatment"] != "AsTrue" for one in text["features_info"].get("float_features") or []]
         if not parts:
