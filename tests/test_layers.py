@@ -66,6 +66,8 @@ LIBRARIES: dict[str, set[str]] = {
     "tensorboard": {"training"},
     "tensorflow": {"families", "training", "export", "executors"},
     "xgboost": {"families", "executors", "ensemble"},
+    "lightgbm": {"families", "executors"},
+    "catboost": {"families", "executors"},
     "optuna": {"advice", "drivers", "ledger", "stopping"},
     "hyperopt": {"drivers"},
     "keras_tuner": {"drivers", "families"},
@@ -89,7 +91,20 @@ LIBRARIES: dict[str, set[str]] = {
     "uvicorn": {"serve"},
 }
 
-HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "pandas", "sklearn", "xgboost", "onnxruntime", "plotly", "jinja2"}
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "mlflow",
+    "optuna",
+    "pandas",
+    "sklearn",
+    "xgboost",
+    "onnxruntime",
+    "plotly",
+    "jinja2",
+    "lightgbm",
+    "catboost",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
