@@ -22,8 +22,8 @@ from tunekit.study import distill
 from tunekit.study.blend import Candidate
 from tunekit.study.lesson import TRUTH, Lesson
 from tunekit.study.prepared import Prepared, prepare
-from tunekit.study.report import Rival, how_much, verdict
 from tunekit.study.result import Result
+from tunekit.study.rivals import Rival, how_much, verdict
 from tunekit.training.fitted import net_target
 from tunekit.trial import Trial
 

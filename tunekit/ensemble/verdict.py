@@ -114,6 +114,7 @@ def gain_over(
     other: Predictions,
     *,
     seed: int,
+    seconds: float = math.inf,
 ) -> Gain:
     """How much better the first predictions are than the second, with a paired bootstrap interval (Efron 1979).
 
@@ -124,9 +125,10 @@ def gain_over(
         one: (n, outputs).
         other: (n, outputs).
         seed: of the resampling.
+        seconds: for the resampling; see `judge`.
     """
     sign = -1.0 if metric.direction == "minimize" else 1.0
-    resampled = _resample(metric, target, weight, {"one": one, "other": other}, seed, math.inf)
+    resampled = _resample(metric, target, weight, {"one": one, "other": other}, seed, seconds)
     gain = sign * (metric.score(target, one, weight) - metric.score(target, other, weight))
     return Gain(gain, _interval(sign * (resampled["one"] - resampled["other"])))
 

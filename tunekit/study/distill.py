@@ -26,7 +26,7 @@ from tunekit.study.blend import Candidate
 from tunekit.study.bundling import convert_nets, plan_of
 from tunekit.study.lesson import Lesson
 from tunekit.study.prepared import Prepared
-from tunekit.study.report import Rival, report
+from tunekit.study.rivals import Rival, report
 from tunekit.study.serving import UNITS, Serving, costs_text
 from tunekit.training.student import StudentTask, run_student
 from tunekit.trial import Trial, derive_seed

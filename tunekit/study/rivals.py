@@ -13,6 +13,9 @@ from tunekit.ensemble import Gain, gain_over
 from tunekit.study.prepared import Prepared
 from tunekit.study.serving import costs_text
 
+SECONDS = 60.0
+"""Of resampling, for each comparison."""
+
 WORDS = {"latency": "fast", "size": "small"}
 
 
@@ -51,7 +54,10 @@ def report(prepared: Prepared, student: Rival, rivals: Sequence[Rival], *, seed:
     weight = None if prepared.data.weight is None else prepared.data.weight[test]
     score = metric.score(target, student.predictions, weight)
     scores = [metric.score(target, one.predictions, weight) for one in rivals]
-    gains = [gain_over(metric, target, weight, student.predictions, one.predictions, seed=seed) for one in rivals]
+    gains = [
+        gain_over(metric, target, weight, student.predictions, one.predictions, seed=seed, seconds=SECONDS)
+        for one in rivals
+    ]
     against = [
         {
             "name": one.name,
