@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 UNITS = 128
 
 DROPOUT = 0.2
+"""For classes. Numbers are learnt without: it drew the dear houses of Ames to the middle, at a fourth of the rmse more."""
 
 BINS, WIDTH = 16, 8
 """Of a number's piecewise-linear embedding."""
@@ -58,7 +59,7 @@ class Student(NetFamily):
         inputs, x = data.keras_inputs(numbers=in_bins, codes=lambda codes: few_or_embedded(codes, data))
         for _ in range(2):
             x = keras.layers.Dense(UNITS, activation="relu", kernel_initializer="he_normal")(x)
-            x = keras.layers.Dropout(DROPOUT)(x)
+            x = x if data.task == "regression" else keras.layers.Dropout(DROPOUT)(x)
         model = keras.Model(inputs, data.keras_head(x))
         loss = "categorical_crossentropy" if data.task in MANY_CLASSES else data.loss  # classes come as shares
         model.compile(keras.optimizers.AdamW(RATE, weight_decay=DECAY, clipnorm=1.0), loss=loss)
