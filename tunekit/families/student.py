@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 UNITS = 128
 
 DROPOUT = 0.2
-"""For classes. Numbers are learnt without: it drew the dear houses of Ames to the middle, at a fourth of the rmse more."""
+"""For classes. Of numbers it draws far ones to the middle: on Ames the rmse was 26,562 with it, 21,641 without."""
 
 BINS, WIDTH = 16, 8
 """Of a number's piecewise-linear embedding."""
