@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 UNITS = 128
 
 DROPOUT = 0.2
-"""For classes. Of numbers it draws far ones to the middle: on Ames the rmse was 26,562 with it, 21,641 without."""
+"""For classes. Of numbers it draws far ones to the middle: on Ames the rmse was 26,562 with it, 23,160 without."""
 
 BINS, WIDTH = 16, 8
 """Of a number's piecewise-linear embedding."""

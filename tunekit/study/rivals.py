@@ -112,7 +112,8 @@ def verdict(student: Rival, rivals: Sequence[Rival], gains: Sequence[Gain]) -> s
         for name, word, cost in ((name, word, student.costs[name]) for name, word in WORDS.items())
     )
     if not _is_sure(gains[0]):
-        return f"The student does as well as the blend on these rows, and is {saved}."
+        how = "does as well as the blend on these rows" if gains[0].gain >= 0 else "may lose to the blend, within noise"
+        return f"The student {how}, and is {saved}."
     how = "is better than the blend, and" if gains[0].gain > 0 else "loses to the blend by more than noise, but"
     return f"The student {how} is {saved}."
 
