@@ -210,6 +210,13 @@ def export(
             help="Fit each member once more, on all rows: one model instead of one per fold, smaller and faster.",
         ),
     ] = False,
+    distill: Annotated[
+        bool,
+        typer.Option(
+            "--distill",
+            help="Teach one small net what the blend predicts, and write that: judged first, beside the blend.",
+        ),
+    ] = False,
     register: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Also make it the next version of this model in MLflow's registry."),
@@ -224,10 +231,24 @@ def export(
 
     if register and form != "bundle":
         raise typer.BadParameter(f"--register takes a bundle, not --format {form}")
+    if distill and refit:
+        raise typer.BadParameter(
+            "--distill and --refit; expected one: a net that learns the blend, or its members fitted once more"
+        )
+    if distill and form == "keras":
+        raise typer.BadParameter("--distill with --format keras; expected bundle or saved-model: see Result.export")
     loaded = load_study(study)
     result = loaded.result(root, storage=storage, artifacts=artifacts)
     folder = result.export(
-        output, overwrite=force, trial=trial, form=form, refit=refit, latency=latency, size=size, tell=typer.echo
+        output,
+        overwrite=force,
+        trial=trial,
+        form=form,
+        refit=refit,
+        distill=distill,
+        latency=latency,
+        size=size,
+        tell=typer.echo,
     )
     written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     if form != "bundle":
