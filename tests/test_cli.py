@@ -16,7 +16,7 @@ from tunekit.errors import TunekitError
 from tunekit.families import Keras
 from tunekit.study import Study, load_study
 
-COMMANDS = ("init", "search", "show", "export", "predict", "ui")
+COMMANDS = ("init", "search", "show", "report", "export", "predict", "ui")
 
 
 def invoke(*arguments: Any) -> Any:
@@ -75,6 +75,9 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no such option": (("search", "{study}", "--trails", "5"), "--trails"),
     "no study file": (("search", "nowhere.py"), "nowhere.py"),
     "no study file to show": (("show", "nowhere.py"), "nowhere.py"),
+    "no study file to report on": (("report", "nowhere.py"), "nowhere.py"),
+    "a folder as report": (("report", "{study}", "-o", "{folder}"), "directory"),
+    "figures of no known form": (("report", "{study}", "--format", "bmp"), "bmp"),
     "no study file to export": (("export", "nowhere.py", "-o", "model"), "nowhere.py"),
     "a folder as study file": (("search", "{folder}"), "directory"),
     "a budget that is no duration": (("search", "{study}", "--budget", "soon"), "'soon'"),

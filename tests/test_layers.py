@@ -33,7 +33,8 @@ ROOMS: dict[str, set[str]] = {
     "executors": GROUND,
     "ensemble": GROUND | {"families"},  # stacks with their trees, and links as they do
     "export": MIDDLE | {"training", "executors", "ensemble"},  # above the study, whose result exports itself
-    "study": UPPER,
+    "report": GROUND | {"advice", "tracking"},  # below the study, whose result reports itself
+    "study": UPPER | {"report"},
     "estimators": UPPER | {"study"},  # a study with scikit-learn's face
     "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
     "cli": UPPER | {"study", "serve"},
@@ -49,7 +50,15 @@ LIBRARIES: dict[str, set[str]] = {
     "scipy": ANYWHERE,
     "pyarrow": {"data"},
     "PIL": {"bundle"},  # imported only where a picture's file is read
-    "sklearn": {"families", "metrics", "data", "executors", "ensemble", "estimators"},  # executors: preloading only
+    "sklearn": {
+        "families",
+        "metrics",
+        "data",
+        "executors",
+        "ensemble",
+        "estimators",
+        "report",
+    },  # executors: preloading only
     "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorboard": {"training"},
@@ -68,6 +77,9 @@ LIBRARIES: dict[str, set[str]] = {
     "tf2onnx": {"export"},
     "skl2onnx": {"export"},
     "onnxruntime": {"bundle", "export"},
+    "jinja2": {"report"},
+    "plotly": {"report"},
+    "kaleido": {"report"},
     "rich": {"cli", "tracking"},
     "typer": {"cli"},
     "fastapi": {"serve"},
@@ -75,7 +87,7 @@ LIBRARIES: dict[str, set[str]] = {
     "uvicorn": {"serve"},
 }
 
-HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "pandas", "sklearn", "xgboost", "onnxruntime"}
+HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "pandas", "sklearn", "xgboost", "onnxruntime", "plotly", "jinja2"}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -147,6 +159,9 @@ def test_no_two_rooms_import_each_other() -> None:
         ("bundle", "onnxruntime", True),
         ("ledger", "optuna.storages", True),
         ("study", "optuna", False),
+        ("report", "plotly.graph_objects", True),
+        ("study", "plotly", False),
+        ("report", "tunekit.study.result", False),
         ("cli", "tunekit.Study", False),
         ("cli", "tunekit.__version__", True),
         ("cli", "requests", False),

@@ -17,6 +17,7 @@ app = typer.Typer(
 
 Form = Literal["bundle", "keras", "saved-model"]
 Where = Literal["local", "ray"]
+Image = Literal["svg", "png"]
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
 Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
 ROOT = Path("mlruns")
@@ -268,6 +269,49 @@ def show(
     from tunekit.tracking.summary import summary_renderable
 
     Console().print(summary_renderable(summary))
+
+
+@app.command()
+def report(
+    study: StudyFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, help="The page to write; what is there is replaced.")
+    ] = Path("report.html"),
+    columns: Annotated[
+        bool,
+        typer.Option(
+            "--columns/--no-columns", help="Whether to find out which columns matter: the blend is exported for it."
+        ),
+    ] = True,
+    figures: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Also write each figure to a file in this folder."),
+    ] = None,
+    form: Annotated[Image, typer.Option("--format", help="Of these files.")] = "svg",
+    json: Annotated[bool, typer.Option("--json", help="Print where it is and what is in it, for programs.")] = False,
+    storage: Storage = None,
+    artifacts: Artifacts = None,
+    root: Root = ROOT,
+) -> None:
+    """One page that needs no network: the verdict, every trial, curves, errors, and how to get there again."""
+    from tunekit.study import load_study
+
+    result = load_study(study).result(root, storage=storage, artifacts=artifacts)
+    written = result.report(output, columns=columns, images=figures, form=form)
+    if json:
+        import json as formatter
+
+        typer.echo(formatter.dumps(written.to_json(), indent=1))
+        return
+    shown = sum(len(section.drawings) for section in written.sections)
+    typer.echo(
+        f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB): {len(written.sections)} sections, {shown} figures"
+    )
+    for section in written.sections:
+        for why in section.left_out:
+            typer.echo(f"- {section.title}: {why}")
+    if written.images:
+        typer.echo(f"wrote {len(written.images)} figures to {figures}/")
 
 
 @app.command()

@@ -63,6 +63,7 @@ class Chosen:
         apart: whether the score is on rows that it was not fitted on.
         why: in words.
         tried: all ways, the simplest first.
+        alone: the score of each candidate by itself on the same rows as `score`, if these are apart; else empty.
     """
 
     combination: Combination
@@ -71,6 +72,7 @@ class Chosen:
     apart: bool
     why: str
     tried: tuple[Tried, ...]
+    alone: tuple[float, ...] = ()
 
 
 def choose(
@@ -125,7 +127,7 @@ def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> C
         why = f"{first.name}, as there {lack} to compare it with others"
         return Chosen(fallback, first.name, score, False, why, (Tried(first.name, None, "used"),))
     tried: dict[str, Tried] = {}
-    single = course.best_member()
+    single = float((course.sign * course.alone).min())
     for place, combiner in enumerate(combiners[1:], start=1):
         if not combiner.suits(course.task) or len(course.rows) < combiner.least_rows or len(course.candidates) < 2:
             continue
@@ -211,7 +213,8 @@ def _finished(course: Course, best: Way, simplest: Way, fallback: Combination, t
     told = {used.name: used, **tried, **{other: one for other, one in passed.items() if other != name}}
     if name != used.name:
         told[used.name] = replace(used, said=f"{name} is better by more than noise")
-    return Chosen(whole, name, best.score, True, _why(course, best, simplest, whole, told), tuple(told.values()))
+    why, alone = _why(course, best, simplest, whole, told), tuple(map(float, course.alone))
+    return Chosen(whole, name, best.score, True, why, tuple(told.values()), alone)
 
 
 def _why(course: Course, best: Way, simplest: Way, whole: Combination, tried: dict[str, Tried]) -> str:

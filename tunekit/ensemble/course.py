@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -130,13 +131,15 @@ class Course:
         except MetricError:  # too few rows for the metric, such as those of one class
             return math.nan
 
-    def best_member(self) -> float:
-        """The loss of the best candidate on the rows that judge."""
+    @cached_property
+    def alone(self) -> npt.NDArray[np.float64]:
+        """The score of each candidate by itself on the rows that judge, the mean over the pairs: (candidates,)."""
         scores = [
             scores_of(self.metric, replace(self.rows.only(judge), parts=(np.arange(len(judge)),)), self.stack(judge))
             for _, judge in self.pairs
         ]
-        return float((self.sign * np.mean(scores, axis=0)).min())
+        mean: npt.NDArray[np.float64] = np.mean(scores, axis=0)
+        return mean
 
 
 @dataclass(frozen=True)

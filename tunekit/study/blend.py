@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class Blend:
         single: the best single candidate by its score.
         judgement: on the test rows.
         cheap: the best candidate of a cheap family, unless it is the single or there is none.
+        alone: by a trial's number, its score on the rows that `chosen.score` is on, where these are apart.
     """
 
     members: tuple[tuple[Candidate, float], ...]
@@ -72,6 +73,7 @@ class Blend:
     single: Candidate
     judgement: Judgement
     cheap: Candidate | None = None
+    alone: Mapping[int, float] = field(default_factory=dict)
 
 
 def load_candidate(ledger: Ledger, trial: Trial, prepared: Prepared) -> Candidate:
@@ -146,6 +148,7 @@ def blend(
         single=candidates[0],
         judgement=judged_blend(members, combination, candidates, reference, prepared, Limit(seed, seconds / 2)),
         cheap=reference,
+        alone=dict(zip((one.trial.number for one in able), chosen.alone, strict=False)),
     )
 
 

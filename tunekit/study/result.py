@@ -18,7 +18,9 @@ from tunekit.study.serving import Serving
 from tunekit.trial import State, Trial
 
 if TYPE_CHECKING:
+    from tunekit.report import Figure, Finding
     from tunekit.study.effort import Site
+    from tunekit.study.reporting import Written
     from tunekit.study.study import Study
 
 
@@ -98,6 +100,54 @@ class Result:
         wanted = Wanted(form, overwrite, refit, serving, tell)
         return export(self.study, self.site, summary, Path(folder), wanted)
 
+    def figures(self, *, columns: bool = False) -> dict[str, Figure]:
+        """The figures of the report by their names, as Plotly's, to show and to change.
+
+        Args:
+            columns: also find out which columns matter, for which the blend is exported: that takes its time.
+        """
+        from tunekit.report import figures_of, sections
+        from tunekit.study.reporting import gather
+
+        return figures_of(sections(gather(self.study, self.site, self.summary, columns=columns)))
+
+    def report(
+        self,
+        path: Path | str,
+        *,
+        findings: Sequence[Finding] = (),
+        columns: bool = True,
+        images: Path | str | None = None,
+        form: Literal["svg", "png"] = "svg",
+    ) -> Written:
+        """Write one page that shows what the search found, and that needs no network.
+
+        Args:
+            path: of the page, such as "report.html"; what is there is replaced.
+            findings: what a coach says, shown below the verdict.
+            columns: whether to find out which columns matter, for which the blend is exported.
+            images: a folder for the figures as files, which Kaleido draws in a Chromium.
+            form: of these files.
+
+        Raises:
+            StudyError: the ledger can't be read, or the figures can't be written as files.
+        """
+        from tunekit.study.reporting import write_report
+
+        folder = None if images is None else Path(images)
+        options: dict[str, Any] = {"findings": findings, "columns": columns, "images": folder, "form": form}
+        return write_report(self.study, self.site, self.summary, Path(path), **options)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from tunekit.report import notebook_html
+
+        ledger = self.study.open_ledger_to_read(self.site)
+        try:
+            return notebook_html(self.summary, [*ledger.trials(), *ledger.running()])
+        finally:
+            ledger.close()
+
     def _alone(self, number: int) -> dict[str, Any]:
         """A trial as a blend of one."""
         complete = {one["number"]: one for one in self.summary["trials"] if one["state"] == State.COMPLETE}
@@ -176,6 +226,7 @@ def _cheap(blended: Blend) -> dict[str, Any] | None:
         "trial": trial.number,
         "family": trial.family,
         "score": trial.score,
+        "oof_score": blended.alone.get(trial.number),
         "test_score": judgement.cheap,
         "gain_interval": list(judgement.cheap_interval or ()),
     }
@@ -212,6 +263,7 @@ def ensemble_summary(blended: Blend, prepared: Prepared) -> dict[str, Any]:
             "trial": single.number,
             "family": single.family,
             "score": single.score,
+            "oof_score": blended.alone.get(single.number),
             "test_score": judgement.single,
         },
         "cheap": _cheap(blended),

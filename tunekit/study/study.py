@@ -89,6 +89,7 @@ class Study:
         self.seed = seed
         self.start_from = list(start_from)
         self.also_minimize = checked_costs(also_minimize)
+        self._site = Site(ROOT)  # of the last run
         self._file: str | None = sys._getframe(1).f_globals.get("__file__")
         self._check_families()
         plans_for(self.start_from, [family.name for family in self.families])
@@ -152,6 +153,7 @@ class Study:
         )
         effort = search_earlier(self, site, effort, fresh=fresh, quiet=observers is not None)
         effort = replace(effort, serving=serving, tensorboard=tensorboard)
+        self._site = site
         summary = search(self, effort, site, self._observers(observers, site.root, fresh), fresh=fresh)
         return Result(self, site, summary)
 
@@ -226,9 +228,23 @@ class Study:
         return {**prepared.identity, "seed": self.seed, "also_minimize": list(self.also_minimize) or None}
 
     @property
+    def file(self) -> str | None:
+        """Path of the file that declares the study; None in a notebook."""
+        return self._file
+
+    @property
     def program(self) -> str:
         """Digest of the code that declares the study; its space may be another one only where this is another one."""
         return program_digest(self._file, self.families)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the result of the last run, if there is one."""
+        from html import escape
+
+        try:
+            return Result.read(self, self._site)._repr_html_()
+        except StudyError:  # it has not been run
+            return f"<p><b>{escape(self.name)}</b>: not run yet; <code>study.run(budget=&quot;5m&quot;)</code></p>"
 
     def _check_families(self) -> None:
         names = [family.name for family in self.families]

@@ -16,7 +16,7 @@ from tunekit.tracking.advice import advice_lines, importances
 from tunekit.tracking.front import front_rows
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text, trial_name
-from tunekit.tracking.summary import combination_lines
+from tunekit.tracking.summary import combination_lines, out_of_fold
 from tunekit.trial import State, Trial
 
 STATUS = {
@@ -252,7 +252,7 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
         (
             best,
             score_text(single.get("test_score")),
-            score_text(single.get("score")),
+            score_text(out_of_fold(single)),
         ),
         *_cheap(ensemble.get("cheap")),
         ("baseline", "", score_text(summary.get("baseline"))),
@@ -273,7 +273,7 @@ def _cheap(cheap: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     """The row of the cheap reference, if there is one."""
     if not cheap:
         return []
-    scores = score_text(cheap.get("test_score")), score_text(cheap.get("score"))
+    scores = score_text(cheap.get("test_score")), score_text(out_of_fold(cheap))
     return [(f"{trial_name(cheap)} (the cheap reference)", *scores)]
 
 

@@ -129,10 +129,10 @@ def _blend(ensemble: Mapping[str, Any], baseline: Any, metric: str) -> list[Rend
         Text(low_high or "-"),
         style="bold",
     )
-    scores = (score_text(single.get("test_score")), score_text(single.get("score")), "")
+    scores = (score_text(single.get("test_score")), score_text(out_of_fold(single)), "")
     judged.add_row(Text(f"best single: {trial_name(single)}"), *map(Text, scores))
     if cheap := ensemble.get("cheap"):
-        scores = (score_text(cheap.get("test_score")), score_text(cheap.get("score")), "")
+        scores = (score_text(cheap.get("test_score")), score_text(out_of_fold(cheap)), "")
         judged.add_row(Text(f"cheap reference: {trial_name(cheap)}"), *map(Text, scores))
     judged.add_row(
         Text("baseline"),
@@ -143,6 +143,15 @@ def _blend(ensemble: Mapping[str, Any], baseline: Any, metric: str) -> list[Rend
     )
     how = [Text(line) for line in combination_lines(ensemble)]
     return [members, *how, judged, Text(str(ensemble.get("verdict") or "no verdict"), style="bold")]
+
+
+def out_of_fold(model: Mapping[str, Any]) -> Any:
+    """The score to be set beside the blend's: on the same rows, all at once, where these are apart.
+
+    A trial's own score is the mean over its folds, which differs from it for most metrics.
+    """
+    same_rows = model.get("oof_score")
+    return model.get("score") if same_rows is None else same_rows
 
 
 def combination_lines(ensemble: Mapping[str, Any]) -> list[str]:
