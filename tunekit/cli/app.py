@@ -159,6 +159,68 @@ def init(
 
 
 @app.command()
+def check(
+    study: StudyFile,
+    json: Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 if there is a problem.")] = False,
+    storage: Storage = None,
+    artifacts: Artifacts = None,
+    root: Root = ROOT,
+) -> None:
+    """Look at a study's data before a search (leaks, drift, folds), and at its trials if there are any."""
+    from tunekit.coach import check_study
+    from tunekit.study import load_study
+
+    loaded = load_study(study)
+    findings = [one.to_json() for one in check_study(loaded, root, storage=storage, artifacts=artifacts)]
+    if json:
+        import json as formatter
+
+        typer.echo(formatter.dumps({"study": loaded.name, "findings": findings}, indent=1))
+    else:
+        from rich.console import Console
+
+        from tunekit.tracking.findings import findings_renderable
+
+        Console().print(findings_renderable(loaded.name, findings))
+    if strict and any(one["level"] == "problem" for one in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def grow(
+    study: StudyFile,
+    family: Annotated[
+        str | None, typer.Option(help="Name of a family of nets (left out: mlp, or the study's first one).")
+    ] = None,
+    budget: Budget = None,
+    json: Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")] = False,
+    root: Root = ROOT,
+) -> None:
+    """Train nets of doubling size until validation stops improving, and propose bounds. Run again, it resumes."""
+    from tunekit.coach.grow import grow as walk
+    from tunekit.study import load_study
+
+    def tell(size: int, score: float, seconds: float) -> None:
+        typer.echo(f"size {size}: score {score:.5g}, {seconds:.1f} s", err=json)
+
+    growth = walk(load_study(study), family=family, budget=budget, root=root, tell=tell).to_json()
+    if json:
+        import json as formatter
+
+        typer.echo(formatter.dumps(growth, indent=1))
+    else:
+        from rich.console import Console
+
+        from tunekit.tracking.findings import growth_renderable
+
+        Console().print(growth_renderable(growth))
+    if not growth["rungs"]:
+        typer.echo("No net was fitted on every fold: give it more time.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def search(
     study: StudyFile,
     budget: Budget = None,

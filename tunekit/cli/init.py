@@ -46,6 +46,7 @@ study = tk.Study(
         tk.Baseline(),  # what every other family has to beat
         tk.Linear(),
         tk.XGBoost(),
+        # tk.LightGBM(), tk.CatBoost(),  # more boosted trees: pip install tunekit[gbdt]
         tk.Forest(),
         tk.TabM(),  # the strongest nets for tables, and the slowest
         tk.WideDeep(),

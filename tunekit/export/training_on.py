@@ -1,8 +1,8 @@
-"""The blend as its models, for those who want to go on training: Keras's and XGBoost's own files, fold by fold.
+"""The blend as its models, for those who want to go on training: their libraries' own files, fold by fold.
 
-Nets are `.keras` files that load in Keras's safe mode, or SavedModels; boosted trees are XGBoost's UBJ. Beside each are
-`model.json`, `preparation.npz` and `model.npz` as the search wrote them; none of it is a pickle. What was converted is
-read back and compared with what the Python models predicted, or nothing is written.
+Nets are `.keras` files that load in Keras's safe mode, or SavedModels; boosted trees are XGBoost's UBJ, LightGBM's text
+or CatBoost's CBM. Beside each are `model.json`, `preparation.npz` and `model.npz` as the search wrote them; none of it
+is a pickle. What was converted is read back and compared with what the Python models predicted, or nothing is written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib.metadata
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tunekit.export.plan import BlendPlan, Member
 from tunekit.export.writer import check_place, place, plain, sync, write
 from tunekit.families.base import load_facts
 from tunekit.families.boosting import UBJ, boosted
+from tunekit.families.cat_boost import CBM, catboost_predicts
+from tunekit.families.light_gbm import TEXT, lightgbm_predicts
 from tunekit.families.one_by_one import KIND as SEVERAL
 from tunekit.families.one_by_one import target_folder
 
@@ -37,7 +40,10 @@ NetWriter = Callable[[int, list[Path], Encoded], npt.NDArray[np.float64]]
 Returns (n, outputs): what the written nets predict for these rows, the mean over folds.
 """
 
-COPIED = ("model.json", "preparation.npz", "model.npz", UBJ)
+BOOSTED = {UBJ: boosted, TEXT: lightgbm_predicts, CBM: catboost_predicts}
+"""The libraries' own files of boosted trees, and what reads them and predicts."""
+
+COPIED = ("model.json", "preparation.npz", "model.npz", *BOOSTED)
 
 
 def write_models(plan: BlendPlan, folder: str | Path, kind: str, write_nets: NetWriter, *, overwrite: bool) -> None:
@@ -96,16 +102,17 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _mean_of_boosted(folder: Path, folds: int, rows: Encoded) -> npt.NDArray[np.float64] | None:
-    """What XGBoost's own files predict, the mean over folds; None where a member has none: its arrays are copies."""
+    """What libraries' own files predict, the mean over folds; None where a member has none: its arrays are copies."""
     found = []
     for number in range(folds):
         fold = folder / f"fold{number}"
         parts = [fold]
         if (facts := load_facts(fold))["kind"] == SEVERAL:
             parts = [target_folder(fold, column) for column in range(facts["targets"])]
-        if not all((part / UBJ).exists() for part in parts):
+        own = next((name for name in BOOSTED if (parts[0] / name).exists()), None)
+        if own is None:
             return None
-        found.append(np.concatenate([boosted(part, rows) for part in parts], axis=1))
+        found.append(np.concatenate([BOOSTED[own](part, rows) for part in parts], axis=1))
     return np.asarray(np.mean(found, axis=0))
 
 
@@ -131,14 +138,20 @@ def _manifest(plan: BlendPlan, kind: str, draft: Path, differences: dict[int, fl
             for position, member in enumerate(plan.members)
         ],
         "facts": plan.facts,
-        "versions": {
-            "tunekit": __version__,
-            **{name: importlib.metadata.version(name) for name in ("keras", "tensorflow", "xgboost", "numpy")},
-        },
+        "versions": {"tunekit": __version__, **_versions()},
         "parity": {"rows": plan.rows, "tolerance": tolerance_of(plan)},
         "files": files,
     }
     return plain(content)
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed of the libraries whose files there are."""
+    found = {}
+    for name in ("keras", "tensorflow", "xgboost", "lightgbm", "catboost", "numpy"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _files(folder: Path) -> Iterator[Path]:

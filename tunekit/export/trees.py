@@ -197,10 +197,11 @@ def float32_thresholds(thresholds: npt.NDArray[np.float64], *, inclusive: bool) 
     >>> float32_thresholds(np.array([0.1]), inclusive=True).item() <= 0.1
     True
     """
-    near = thresholds.astype(np.float32)
-    if inclusive:
-        return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
-    return np.where(near < thresholds, np.nextafter(near, np.float32(np.inf)), near)
+    with np.errstate(over="ignore"):  # LightGBM's largest one, 1e300, is beyond float32
+        near = thresholds.astype(np.float32)
+        if inclusive:
+            return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
+        return np.where(near < thresholds, np.nextafter(near, np.float32(np.inf)), near)
 
 
 def _memberships(trees: TreeArrays, splits: Ints) -> npt.NDArray[np.float32]:

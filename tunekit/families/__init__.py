@@ -1,12 +1,17 @@
 """Families: named factories, each with a search space and strong defaults."""
 
+from contextlib import suppress
+
+from tunekit.errors import StudyError
 from tunekit.families.base import Family, Fitted, Fold, Part
 from tunekit.families.baseline import Baseline
 from tunekit.families.boosting import XGBoost
+from tunekit.families.cat_boost import CatBoost
 from tunekit.families.convnet import ConvNet
 from tunekit.families.factory import Keras
 from tunekit.families.forest import Forest
 from tunekit.families.joint import Joint
+from tunekit.families.light_gbm import LightGBM
 from tunekit.families.linear import Linear
 from tunekit.families.mlp import MLP
 from tunekit.families.nets import NetData, NetFamily
@@ -20,6 +25,7 @@ from tunekit.families.wide_deep import WideDeep
 __all__ = [
     "MLP",
     "Baseline",
+    "CatBoost",
     "ConvNet",
     "Family",
     "Fitted",
@@ -27,6 +33,7 @@ __all__ = [
     "Forest",
     "Joint",
     "Keras",
+    "LightGBM",
     "Linear",
     "NetData",
     "NetFamily",
@@ -56,4 +63,13 @@ def default_families(suits: str = "table") -> list[Family]:
         return [Baseline(), Linear(), XGBoost(), Forest(), TextNet()]
     if suits == "arrays":
         return [Baseline(), Linear(), XGBoost(), Forest(), MLP()]
-    return [Baseline(), Linear(), XGBoost(), Forest(), TabM(), WideDeep(), MLP(), RealMLP()]
+    return [Baseline(), Linear(), XGBoost(), Forest(), *_extra(), TabM(), WideDeep(), MLP(), RealMLP()]
+
+
+def _extra() -> list[Family]:
+    """Other boosted trees, where their packages are installed: kin of XGBoost, and so after what differs more."""
+    found: list[Family] = []
+    for family in (LightGBM, CatBoost):  # a trial of CatBoost's costs some times one of the others'
+        with suppress(StudyError):
+            found.append(family())
+    return found

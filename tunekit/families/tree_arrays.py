@@ -1,7 +1,7 @@
 """A tree ensemble as flat arrays: what boosted trees and forests save, and what the exporter reads.
 
-One form for XGBoost and scikit-learn, read without either library once it is saved. `TreeArrays.predict`
-is the reference for what the arrays mean.
+One form for all libraries, read without any of them once it is saved. `TreeArrays.predict` is the reference for what
+the arrays mean. XGBoost's and scikit-learn's trees are read here, the others' in files of their own.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def from_xgboost(booster: Any, outputs: int, link: str) -> TreeArrays:
     Raises:
         ExportError: a kind of booster whose prediction is not a link of a sum of single-output trees.
     """
-    parts: list[_Tree] = []
+    parts: list[OneTree] = []
     of_trees: list[Ints] = []
     base = np.zeros(outputs)
     for some in _sliced(booster):
@@ -180,7 +180,7 @@ def from_xgboost(booster: Any, outputs: int, link: str) -> TreeArrays:
     targets = np.concatenate(of_trees)
     if targets.max(initial=0) >= outputs:
         raise ExportError(f"an XGBoost model has {targets.max() + 1} outputs; expected {outputs}")
-    return _assembled(parts, targets, scale=1.0, base=base, inclusive=False, link=link, width=1)
+    return assembled(parts, targets, scale=1.0, base=base, inclusive=False, link=link, width=1)
 
 
 def _sliced(booster: Any) -> Iterator[Any]:
@@ -217,7 +217,7 @@ def from_forest(estimator: Any, task: str) -> TreeArrays:
     width = classes if task in MANY_CLASSES else 1
     parts = [_forest_tree(tree, columns) for tree in trees]
     targets = np.zeros(len(trees), dtype=np.int64)
-    return _assembled(
+    return assembled(
         parts,
         targets,
         scale=1.0 / len(trees),
@@ -229,7 +229,7 @@ def from_forest(estimator: Any, task: str) -> TreeArrays:
 
 
 @dataclass(frozen=True)
-class _Tree:
+class OneTree:
     """One tree, with children and sets counted from its own start."""
 
     feature: Ints
@@ -243,9 +243,10 @@ class _Tree:
     value: Floats
 
 
-def _assembled(
-    parts: list[_Tree], target: Ints, *, scale: float, base: Floats, inclusive: bool, link: str, width: int
+def assembled(
+    parts: list[OneTree], target: Ints, *, scale: float, base: Floats, inclusive: bool, link: str, width: int
 ) -> TreeArrays:
+    """Trees one after the other; the arguments are those of `TreeArrays`."""
     nodes = _starts([len(part.feature) for part in parts])
     members = _starts([len(part.sets) for part in parts])
 
@@ -303,7 +304,7 @@ def _base_score(text: str, outputs: int, link: str) -> Floats:
     return np.asarray(np.broadcast_to(scores, (outputs,)).copy())
 
 
-def _boosted_tree(tree: dict[str, Any], weight: float) -> _Tree:
+def _boosted_tree(tree: dict[str, Any], weight: float) -> OneTree:
     if int(tree["tree_param"]["size_leaf_vector"]) > 1:
         raise ExportError(
             "an XGBoost model with vector leaves (multi_strategy='multi_output_tree') came; "
@@ -318,7 +319,7 @@ def _boosted_tree(tree: dict[str, Any], weight: float) -> _Tree:
     set_start[tree["categories_nodes"]] = tree["categories_segments"]
     set_size[tree["categories_nodes"]] = tree["categories_sizes"]
     _refuse_empty_sets(tree, leaf, set_size)
-    return _Tree(
+    return OneTree(
         feature=np.where(leaf, NOWHERE, tree["split_indices"]),
         threshold=np.where(leaf | (set_size > 0), 0.0, condition),
         left=left,
@@ -341,11 +342,11 @@ def _refuse_empty_sets(tree: dict[str, Any], leaf: Bools, set_size: Ints) -> Non
         )
 
 
-def _forest_tree(tree: Any, columns: slice) -> _Tree:
+def _forest_tree(tree: Any, columns: slice) -> OneTree:
     left = np.asarray(tree.children_left, dtype=np.int64)
     leaf = left == NOWHERE
     nothing = np.zeros(len(left), dtype=np.int64)
-    return _Tree(
+    return OneTree(
         feature=np.where(leaf, NOWHERE, tree.feature),
         threshold=np.where(leaf, 0.0, tree.threshold),
         left=left,

@@ -106,11 +106,9 @@ def write_embeddings(folder: Path, model: keras.Model, labels: Mapping[int, Sequ
         entry = config.embeddings.add()
         entry.tensor_name, entry.tensor_path = layer.name, f"{name}.tsv"
         _write_rows(folder / entry.tensor_path, values)
-        if len(layer.embeddings) in labels:
+        if layer.input_dim in labels:
             entry.metadata_path = f"{name}-labels.tsv"
-            _write_rows(
-                folder / entry.metadata_path, [[label] for label in labels[len(layer.embeddings)][:MOST_POINTS]]
-            )
+            _write_rows(folder / entry.metadata_path, [[label] for label in labels[layer.input_dim][:MOST_POINTS]])
     if config.embeddings:
         projector.visualize_embeddings(str(folder), config)
 
