@@ -1,11 +1,33 @@
-"""The commands and their options. Nothing heavy is imported before a command runs."""
+"""The commands. Nothing heavy is imported before one runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
+
+from tunekit.cli.looking import check, grow, report, show, ui
+from tunekit.cli.options import (
+    DRIVER_HELP,
+    ROOT,
+    Artifacts,
+    Budget,
+    Disk,
+    Form,
+    Json,
+    Keep,
+    Latency,
+    Root,
+    Size,
+    Storage,
+    StudyFile,
+    Trials,
+    Until,
+    Where,
+    driver_of,
+    print_json,
+)
 
 app = typer.Typer(
     name="tunekit",
@@ -15,112 +37,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Form = Literal["bundle", "keras", "saved-model"]
-Where = Literal["local", "ray"]
-Image = Literal["svg", "png"]
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
-Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
-ROOT = Path("mlruns")
 EXPORT_SECONDS = 300.0
 """How long an export waits for MLflow."""
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        envvar="TUNEKIT_STORAGE",
-        metavar="postgresql://...",
-        help="Keep the ledger in this database, so that several machines can work on the study.",
-    ),
-]
-Artifacts = Annotated[
-    str | None,
-    typer.Option(
-        envvar="TUNEKIT_ARTIFACTS",
-        metavar="ADDRESS",
-        help="Keep trials' files at an address that fsspec knows, such as s3://bucket/folder (left out: under --root).",
-    ),
-]
-Budget = Annotated[
-    str | None,
-    typer.Option(
-        callback=lambda text: _duration(text),
-        help="Time for everything: 90s, 10m, 1h30m (10m if there is neither --trials nor --until).",
-    ),
-]
-Trials = Annotated[int | None, typer.Option(min=1, help="End when the study has this many trials.")]
-Until = Annotated[float | None, typer.Option(help="End when a trial has this score, or a better one.")]
-Keep = Annotated[
-    int | None,
-    typer.Option(min=1, help="So many of the best trials, and each family's best, keep their models (30)."),
-]
-Disk = Annotated[
-    str | None,
-    typer.Option(
-        callback=lambda text: _size(text),
-        help="Size that kept models may take: 500MB, 2GB (a fifth of the free space).",
-    ),
-]
-Latency = Annotated[
-    str | None,
-    typer.Option(
-        callback=lambda text: _serving(text, None),
-        help="What one prediction of the exported blend may take: 2ms. Another blend is selected if need be.",
-    ),
-]
-Size = Annotated[
-    str | None,
-    typer.Option(callback=lambda text: _serving(None, text), help="Size that the exported blend may have: 20MB."),
-]
-DRIVER_HELP = (
-    "Who proposes values: random, grid, optuna:NAME (tpe, tpe-group, gp, cmaes, nsgaii, qmc, random), hyperopt:NAME "
-    "(tpe, atpe, anneal, random), keras-tuner:NAME (bayesian, random). Left out: the study's own, or optuna:tpe."
-)
-
-
-def _duration(text: str | None) -> str | None:
-    """Refuse a budget that is no duration, as a wrong call."""
-    from tunekit.errors import StudyError
-    from tunekit.study.duration import parse_duration
-
-    try:
-        parse_duration(text)
-    except StudyError as error:
-        raise typer.BadParameter(str(error)) from error
-    return text
-
-
-def _size(text: str | None) -> str | None:
-    """Refuse a size that is none, as a wrong call."""
-    from tunekit.errors import StudyError
-    from tunekit.study.duration import parse_size
-
-    try:
-        parse_size(text)
-    except StudyError as error:
-        raise typer.BadParameter(str(error)) from error
-    return text
-
-
-def _serving(latency: str | None, size: str | None) -> str | None:
-    """Refuse a limit that is none, as a wrong call."""
-    from tunekit.errors import StudyError
-    from tunekit.study.serving import Serving
-
-    try:
-        Serving.of(latency, size)
-    except StudyError as error:
-        raise typer.BadParameter(str(error)) from error
-    return latency or size
-
-
-def _driver(name: str) -> Any:
-    """The driver of a name; refuse one that is unknown, or can't be used here, as a wrong call."""
-    from tunekit.drivers import find_driver
-    from tunekit.errors import StudyError
-
-    try:
-        return find_driver(name)
-    except StudyError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _version(asked: bool) -> None:
@@ -149,75 +67,18 @@ def init(
     group: Annotated[str | None, typer.Option(help="Column whose groups never stand on both sides.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The study file to write.")] = Path("study.py"),
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+    json: Json = False,
 ) -> None:
     """Look at a table and write a study for it: readable, commented, yours to edit."""
     from tunekit.cli.init import write_study
 
     if output.exists() and not force:
         raise typer.BadParameter(f"{output} exists already; say --force to overwrite it, or -o OTHER.py")
-    typer.echo(write_study(table, output, target=target, time=time, group=group))
-
-
-@app.command()
-def check(
-    study: StudyFile,
-    json: Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 if there is a problem.")] = False,
-    storage: Storage = None,
-    artifacts: Artifacts = None,
-    root: Root = ROOT,
-) -> None:
-    """Look at a study's data before a search (leaks, drift, folds), and at its trials if there are any."""
-    from tunekit.coach import check_study
-    from tunekit.study import load_study
-
-    loaded = load_study(study)
-    findings = [one.to_json() for one in check_study(loaded, root, storage=storage, artifacts=artifacts)]
+    told = write_study(table, output, target=target, time=time, group=group)
     if json:
-        import json as formatter
-
-        typer.echo(formatter.dumps({"study": loaded.name, "findings": findings}, indent=1))
+        print_json({"study": str(output), "told": told})
     else:
-        from rich.console import Console
-
-        from tunekit.tracking.findings import findings_renderable
-
-        Console().print(findings_renderable(loaded.name, findings))
-    if strict and any(one["level"] == "problem" for one in findings):
-        raise typer.Exit(1)
-
-
-@app.command()
-def grow(
-    study: StudyFile,
-    family: Annotated[
-        str | None, typer.Option(help="Name of a family of nets (left out: mlp, or the study's first one).")
-    ] = None,
-    budget: Budget = None,
-    json: Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")] = False,
-    root: Root = ROOT,
-) -> None:
-    """Train nets of doubling size until validation stops improving, and propose bounds. Run again, it resumes."""
-    from tunekit.coach.grow import grow as walk
-    from tunekit.study import load_study
-
-    def tell(size: int, score: float, seconds: float) -> None:
-        typer.echo(f"size {size}: score {score:.5g}, {seconds:.1f} s", err=json)
-
-    growth = walk(load_study(study), family=family, budget=budget, root=root, tell=tell).to_json()
-    if json:
-        import json as formatter
-
-        typer.echo(formatter.dumps(growth, indent=1))
-    else:
-        from rich.console import Console
-
-        from tunekit.tracking.findings import growth_renderable
-
-        Console().print(growth_renderable(growth))
-    if not growth["rungs"]:
-        typer.echo("No net was fitted on every fold: give it more time.", err=True)
-        raise typer.Exit(1)
+        typer.echo(told)
 
 
 @app.command()
@@ -243,6 +104,7 @@ def search(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write down what TensorBoard shows of each net: see ui --tensorboard.")
     ] = False,
+    json: Json = False,
     storage: Storage = None,
     artifacts: Artifacts = None,
     root: Root = ROOT,
@@ -250,7 +112,7 @@ def search(
     """Search, track, blend and judge. Run again, it resumes; Ctrl-C ends it cleanly."""
     from tunekit.study import load_study
 
-    chosen = _driver(driver) if driver is not None else None
+    chosen = driver_of(driver) if driver is not None else None
     loaded = load_study(study)
     loaded.driver = chosen or loaded.driver
     loaded.seed = loaded.seed if seed is None else seed
@@ -270,11 +132,26 @@ def search(
         executor=executor,
         ray_address=ray_address,
         tensorboard=tensorboard,
+        observers=_watching_aside(root, fresh=fresh) if json else None,
     )
+    if json:
+        print_json(result.summary)
     if result.summary["ensemble"] is None:
         typer.echo("No trial was fitted on every fold, so there is no blend: give the search more time.", err=True)
         raise typer.Exit(1)
+    if json:
+        return
     typer.echo(f"Next: tunekit export {study} -o model/    tunekit show {study}    tunekit ui")
+
+
+def _watching_aside(root: Path, *, fresh: bool) -> list[Any]:
+    """The usual observers, with standard output left to the data for programs."""
+    from rich.console import Console
+
+    from tunekit.tracking.console import ConsoleObserver
+    from tunekit.tracking.mlflow import MlflowObserver
+
+    return [ConsoleObserver(Console(stderr=True), live=False), MlflowObserver(root, fresh=fresh)]
 
 
 @app.command()
@@ -307,73 +184,6 @@ def worker(
         artifacts=artifacts,
         root=root,
     )
-
-
-@app.command()
-def show(
-    study: StudyFile,
-    json: Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")] = False,
-    storage: Storage = None,
-    artifacts: Artifacts = None,
-    root: Root = ROOT,
-) -> None:
-    """The leaderboard of trials, and the blend's members with their weights."""
-    from tunekit.study import load_study
-
-    summary = load_study(study).result(root, storage=storage, artifacts=artifacts).summary
-    if json:
-        import json as formatter
-
-        typer.echo(formatter.dumps(summary, indent=1))
-        return
-    from rich.console import Console
-
-    from tunekit.tracking.summary import summary_renderable
-
-    Console().print(summary_renderable(summary))
-
-
-@app.command()
-def report(
-    study: StudyFile,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, help="The page to write; what is there is replaced.")
-    ] = Path("report.html"),
-    columns: Annotated[
-        bool,
-        typer.Option(
-            "--columns/--no-columns", help="Whether to find out which columns matter: the blend is exported for it."
-        ),
-    ] = True,
-    figures: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Also write each figure to a file in this folder."),
-    ] = None,
-    form: Annotated[Image, typer.Option("--format", help="Of these files.")] = "svg",
-    json: Annotated[bool, typer.Option("--json", help="Print where it is and what is in it, for programs.")] = False,
-    storage: Storage = None,
-    artifacts: Artifacts = None,
-    root: Root = ROOT,
-) -> None:
-    """One page that needs no network: the verdict, every trial, curves, errors, and how to get there again."""
-    from tunekit.study import load_study
-
-    result = load_study(study).result(root, storage=storage, artifacts=artifacts)
-    written = result.report(output, columns=columns, images=figures, form=form)
-    if json:
-        import json as formatter
-
-        typer.echo(formatter.dumps(written.to_json(), indent=1))
-        return
-    shown = sum(len(section.drawings) for section in written.sections)
-    typer.echo(
-        f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB): {len(written.sections)} sections, {shown} figures"
-    )
-    for section in written.sections:
-        for why in section.left_out:
-            typer.echo(f"- {section.title}: {why}")
-    if written.images:
-        typer.echo(f"wrote {len(written.images)} figures to {figures}/")
 
 
 @app.command()
@@ -442,6 +252,7 @@ def predict(
     bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder that `export` wrote.")],
     rows: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV or Parquet file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV or Parquet file to write.")],
+    json: Json = False,
 ) -> None:
     """Predict a file: columns `prediction` and, for classes, `proba_<class>`, in row order.
 
@@ -450,7 +261,10 @@ def predict(
     from tunekit.cli.predict import predict_file
 
     count = predict_file(bundle, rows, output)
-    typer.echo(f"wrote {output}: {count} predictions")
+    if json:
+        print_json({"predictions": str(output), "rows": count})
+    else:
+        typer.echo(f"wrote {output}: {count} predictions")
 
 
 @app.command()
@@ -470,16 +284,5 @@ def serve(
     run(bundle, host, port, token=token, threads=threads, tell=lambda text: typer.echo(text))
 
 
-@app.command()
-def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On this machine.")] = 5000,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="TensorBoard instead, on what search --tensorboard wrote down.")
-    ] = False,
-    root: Root = ROOT,
-) -> None:
-    """Open MLflow on the studies' store: every trial, curve and bundle is there."""
-    from tunekit.tracking.ui import serve, serve_tensorboard
-
-    show = serve_tensorboard if tensorboard else serve
-    raise typer.Exit(show(root, port, lambda text: typer.echo(text)))
+for command in (check, grow, show, report, ui):
+    app.command()(command)

@@ -1,0 +1,123 @@
+"""Options that commands share, and how wrong values of theirs are refused. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+Form = Literal["bundle", "keras", "saved-model"]
+Where = Literal["local", "ray"]
+Image = Literal["svg", "png"]
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
+Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
+ROOT = Path("mlruns")
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TUNEKIT_STORAGE",
+        metavar="postgresql://...",
+        help="Keep the ledger in this database, so that several machines can work on the study.",
+    ),
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TUNEKIT_ARTIFACTS",
+        metavar="ADDRESS",
+        help="Keep trials' files at an address that fsspec knows, such as s3://bucket/folder (left out: under --root).",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        callback=lambda text: _duration(text),
+        help="Time for everything: 90s, 10m, 1h30m (10m if there is neither --trials nor --until).",
+    ),
+]
+Trials = Annotated[int | None, typer.Option(min=1, help="End when the study has this many trials.")]
+Until = Annotated[float | None, typer.Option(help="End when a trial has this score, or a better one.")]
+Keep = Annotated[
+    int | None,
+    typer.Option(min=1, help="So many of the best trials, and each family's best, keep their models (30)."),
+]
+Disk = Annotated[
+    str | None,
+    typer.Option(
+        callback=lambda text: _size(text),
+        help="Size that kept models may take: 500MB, 2GB (a fifth of the free space).",
+    ),
+]
+Latency = Annotated[
+    str | None,
+    typer.Option(
+        callback=lambda text: _serving(text, None),
+        help="What one prediction of the exported blend may take: 2ms. Another blend is selected if need be.",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(callback=lambda text: _serving(None, text), help="Size that the exported blend may have: 20MB."),
+]
+DRIVER_HELP = (
+    "Who proposes values: random, grid, optuna:NAME (tpe, tpe-group, gp, cmaes, nsgaii, qmc, random), hyperopt:NAME "
+    "(tpe, atpe, anneal, random), keras-tuner:NAME (bayesian, random). Left out: the study's own, or optuna:tpe."
+)
+
+
+def _duration(text: str | None) -> str | None:
+    """Refuse a budget that is no duration, as a wrong call."""
+    from tunekit.errors import StudyError
+    from tunekit.study.duration import parse_duration
+
+    try:
+        parse_duration(text)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def _size(text: str | None) -> str | None:
+    """Refuse a size that is none, as a wrong call."""
+    from tunekit.errors import StudyError
+    from tunekit.study.duration import parse_size
+
+    try:
+        parse_size(text)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
+def _serving(latency: str | None, size: str | None) -> str | None:
+    """Refuse a limit that is none, as a wrong call."""
+    from tunekit.errors import StudyError
+    from tunekit.study.serving import Serving
+
+    try:
+        Serving.of(latency, size)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+    return latency or size
+
+
+def driver_of(name: str) -> Any:
+    """The driver of a name; refuse one that is unknown, or can't be used here, as a wrong call."""
+    from tunekit.drivers import find_driver
+    from tunekit.errors import StudyError
+
+    try:
+        return find_driver(name)
+    except StudyError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")]
+
+
+def print_json(data: Any) -> None:
+    """Print plain data; what isn't a number in JSON, such as NaN, is null."""
+    import json
+
+    typer.echo(json.dumps(data, indent=1))
