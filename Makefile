@@ -76,6 +76,7 @@ DOCS_NEEDS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["
 
 docs: .venv-docs/.installed  ## write the documentation as a site into site/, which needs no network to be read
 	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict
+	@echo "Open site/index.html, or, to search in it: python3 -m http.server -d site"
 
 clean:  ## remove what can be made again; .venv and mlruns stay
 	rm -rf demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

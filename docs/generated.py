@@ -1,4 +1,4 @@
-"""What of the site is made when it is built: the page of commands, and the gallery of the README.
+"""What of the site is made when it is built: the page of commands, the gallery of the README, and the studies in full.
 
 MkDocs calls `on_page_markdown` of this file (see mkdocs.yml). It needs typer, and nothing heavier of tunekit.
 """
@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 HOUSE = Path(__file__).parents[1]
-COMMANDS = "<!-- commands -->"
-GALLERY = "<!-- gallery -->"
 KINDS = {str: "TEXT", int: "NUMBER", float: "NUMBER", Path: "PATH"}
 """What follows an option, by the type of its value."""
 
@@ -21,10 +19,12 @@ IN_README = re.compile(r"<!-- gallery: .*? -->\n(.*?)<!-- end of the gallery -->
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put in what a page asks for by a mark."""
-    if COMMANDS in markdown:
-        markdown = markdown.replace(COMMANDS, commands())
-    return markdown.replace(GALLERY, gallery()) if GALLERY in markdown else markdown
+    """Put in what a page asks for by a mark such as `<!-- commands -->`."""
+    for name, made in MADE.items():
+        mark = f"<!-- {name} -->"
+        if mark in markdown:
+            markdown = markdown.replace(mark, made())
+    return markdown
 
 
 def gallery() -> str:
@@ -33,6 +33,12 @@ def gallery() -> str:
     if found is None:
         raise ValueError("README.md has no gallery; expected its two marks, as benchmarks/gallery.py writes them")
     return found[1]
+
+
+def studies() -> str:
+    """Every file of a study."""
+    files = [path for path in sorted((HOUSE / "studies").glob("*.py")) if "tk.Study(" in path.read_text("utf-8")]
+    return "\n\n".join(f"## {path.stem}\n\n```python\n{path.read_text('utf-8').rstrip()}\n```" for path in files)
 
 
 def commands() -> str:
@@ -93,3 +99,7 @@ def described(option: Any) -> str:
     """What it does, and the environment variable that may say it."""
     told = option.help.replace("|", "\\|")
     return f"{told} Also: `{option.envvar}`." if option.envvar else told
+
+
+MADE = {"commands": commands, "gallery": gallery, "studies": studies}
+"""What a page may ask for."""
