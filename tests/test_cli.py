@@ -89,6 +89,8 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "no table": (("init", "nowhere.csv", "--target", "y"), "nowhere.csv"),
     "no target": (("init", "{table}"), "--target"),
     "no output": (("export", "{study}"), "--output"),
+    "two ways to one model": (("export", "{study}", "-o", "model", "--distill", "--refit"), "expected one"),
+    "a student for Keras": (("export", "{study}", "-o", "model", "--distill", "--format", "keras"), "saved-model"),
     "no bundle": (("predict", "nowhere", "{table}", "-o", "out.csv"), "nowhere"),
     "no rows": (("predict", "{folder}", "nowhere.csv", "-o", "out.csv"), "nowhere.csv"),
     "a port that is none": (("ui", "--port", "0"), "--port"),

@@ -123,11 +123,17 @@ def searched(tmp_path_factory) -> Path:
 def exported(searched) -> Path:
     printed = tunekit(searched, "export", "study.py", "-o", "model", "--register", "people").stdout
     assert "registered people, version 1" in printed
+    told = json.loads(tunekit(searched, "export", "study.py", "-o", "model", "--force", "--json").stdout)
+    assert (told["folder"], told["format"], told["registered_version"]) == ("model", "bundle", None)
+    assert told["size_mb"] > 0
     return Path(searched)
 
 
 def test_a_search_leaves_its_trials_and_a_blend(searched) -> None:
     summary = shown(searched)
+    again = tunekit(searched, "search", "study.py", "--trials", "4", "--json")  # nothing is left to do
+    assert json.loads(again.stdout)["trials"] == summary["trials"]
+    assert "small" in again.stderr, "people are told aside"
     check_summary(summary, folds=2)
     assert (summary["study"], summary["metric"], summary["direction"]) == ("small", "average_precision", "maximize")
     assert [trial["state"] for trial in summary["trials"]] == ["complete"] * 4

@@ -210,10 +210,18 @@ def export(
             help="Fit each member once more, on all rows: one model instead of one per fold, smaller and faster.",
         ),
     ] = False,
+    distill: Annotated[
+        bool,
+        typer.Option(
+            "--distill",
+            help="Teach one small net what the blend predicts, and write that: judged first, beside the blend.",
+        ),
+    ] = False,
     register: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Also make it the next version of this model in MLflow's registry."),
     ] = None,
+    json: Json = False,
     storage: Storage = None,
     artifacts: Artifacts = None,
     root: Root = ROOT,
@@ -224,27 +232,43 @@ def export(
 
     if register and form != "bundle":
         raise typer.BadParameter(f"--register takes a bundle, not --format {form}")
+    if distill and refit:
+        raise typer.BadParameter(
+            "--distill and --refit; expected one: a net that learns the blend, or its members fitted once more"
+        )
+    if distill and form == "keras":
+        raise typer.BadParameter("--distill with --format keras; expected bundle or saved-model: see Result.export")
     loaded = load_study(study)
     result = loaded.result(root, storage=storage, artifacts=artifacts)
+    told: list[str] = []
     folder = result.export(
-        output, overwrite=force, trial=trial, form=form, refit=refit, latency=latency, size=size, tell=typer.echo
+        output,
+        overwrite=force,
+        trial=trial,
+        form=form,
+        refit=refit,
+        distill=distill,
+        latency=latency,
+        size=size,
+        tell=told.append if json else typer.echo,
     )
-    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
-    if form != "bundle":
-        typer.echo(
-            f"wrote {folder}/ ({written:.1f} MB): the models of the blend, which predict as those of the search do"
-        )
-        return
+    size_mb = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     mirror = MlflowObserver(root, flush_seconds=EXPORT_SECONDS)
-    if trial is None or register:
+    if form == "bundle" and (trial is None or register):
         mirror.attach(loaded.name)
         mirror.bundle_written(folder, trial=trial, register=register)
         mirror.close()
-    typer.echo(
-        f"wrote {folder}/ ({written:.1f} MB), which predicts as the Python models do; tunekit predict {folder} NEW.CSV"
-    )
+    version = mirror.registered() if register else None
+    if json:
+        print_json(
+            {"folder": str(folder), "format": form, "size_mb": size_mb, "told": told, "registered_version": version}
+        )
+        return
+    what = {"bundle": f", which predicts as the Python models do; tunekit predict {folder} NEW.CSV"}
+    usual = ": the models of the blend, which predict as those of the search do"
+    typer.echo(f"wrote {folder}/ ({size_mb:.1f} MB){what.get(form, usual)}")
     if register:
-        typer.echo(f"registered {register}, version {mirror.registered()}")
+        typer.echo(f"registered {register}, version {version}")
 
 
 @app.command()

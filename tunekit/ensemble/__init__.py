@@ -5,7 +5,7 @@ from tunekit.ensemble.combination import Combination
 from tunekit.ensemble.combiner import Combiner, Fitting
 from tunekit.ensemble.judged import Judged
 from tunekit.ensemble.selection import Greedy, greedy_selection
-from tunekit.ensemble.verdict import Judgement, judge
+from tunekit.ensemble.verdict import Gain, Judgement, gain_over, judge
 
 __all__ = [
     "COMBINERS",
@@ -13,11 +13,13 @@ __all__ = [
     "Combination",
     "Combiner",
     "Fitting",
+    "Gain",
     "Greedy",
     "Judged",
     "Judgement",
     "Tried",
     "choose",
+    "gain_over",
     "greedy_selection",
     "judge",
 ]

@@ -93,6 +93,46 @@ def judge(
     )
 
 
+@dataclass(frozen=True)
+class Gain:
+    """How much better one model is than another on the same rows.
+
+    Args:
+        gain: in the metric's unit; positive is better.
+        interval: its 95% bootstrap interval, both scored on the same resampled rows.
+    """
+
+    gain: float
+    interval: tuple[float, float]
+
+
+def gain_over(
+    metric: Metric,
+    target: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64] | None,
+    one: Predictions,
+    other: Predictions,
+    *,
+    seed: int,
+    seconds: float = math.inf,
+) -> Gain:
+    """How much better the first predictions are than the second, with a paired bootstrap interval (Efron 1979).
+
+    Args:
+        metric: of the study.
+        target: (n,).
+        weight: (n,) or None.
+        one: (n, outputs).
+        other: (n, outputs).
+        seed: of the resampling.
+        seconds: for the resampling; see `judge`.
+    """
+    sign = -1.0 if metric.direction == "minimize" else 1.0
+    resampled = _resample(metric, target, weight, {"one": one, "other": other}, seed, seconds)
+    gain = sign * (metric.score(target, one, weight) - metric.score(target, other, weight))
+    return Gain(gain, _interval(sign * (resampled["one"] - resampled["other"])))
+
+
 def _resample(
     metric: Metric,
     target: npt.NDArray[np.float64],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle import Bundle
+from tunekit.data.schema import Schema
 from tunekit.data.targets import places
 from tunekit.errors import ExportError
 from tunekit.export.plan import BlendPlan
@@ -113,16 +114,21 @@ def _tolerance(plan: BlendPlan, task: str, outputs: slice) -> float:
 
 
 def as_given(plan: BlendPlan) -> dict[str, npt.NDArray[Any]]:
-    """The plan's typed columns as a user would hand them over: dates as dates, not as seconds."""
-    given = {}
-    for column in plan.schema.columns:
-        values = plan.check_columns[column.name]
+    """The plan's typed columns as a user would hand them over."""
+    return given(plan.schema, plan.check_columns)
+
+
+def given(schema: Schema, columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Typed columns as a user would hand them over: dates as dates, not as seconds."""
+    made = {}
+    for column in schema.columns:
+        values = columns[column.name]
         if column.kind == "date":
             known = np.where(np.isnan(values), 0.0, values)
             stamps = np.round(known * 1e6).astype(np.int64).astype("datetime64[us]")
             values = np.where(np.isnan(values), np.datetime64("NaT", "us"), stamps)
-        given[column.name] = values
-    return given
+        made[column.name] = values
+    return made
 
 
 def _differences(

@@ -6,6 +6,7 @@ They take (batch, columns) and give (batch, columns * width), a column's values 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -116,6 +117,20 @@ class PiecewiseLinearEmbedding(keras.layers.Layer):  # type: ignore[misc]
     def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(batch, columns * width)."""
         return (*input_shape[:-1], input_shape[-1] * self.width)
+
+
+def adapt_bins(model: keras.Model, draw: Callable[[], tuple[Any, Any]]) -> None:
+    """Let a model that embeds its first numbers in bins have quantiles of training rows for edges.
+
+    Args:
+        model: just built.
+        draw: gives training rows as the model takes them, and targets.
+    """
+    for layer in model.layers:
+        if isinstance(layer, PiecewiseLinearEmbedding):
+            rows, _ = draw()
+            numbers = rows["numbers"] if isinstance(rows, dict) else rows
+            layer.adapt(np.asarray(numbers)[:, : layer.kernel.shape[0]])
 
 
 class FewLevels(keras.layers.Layer):  # type: ignore[misc]

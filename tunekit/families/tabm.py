@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tunekit.families.nets import Draw, NetData, NetFamily
 from tunekit.families.realmlp import few_or_embedded
 from tunekit.space import HyperParameters
@@ -54,14 +52,10 @@ class TabM(NetFamily):
 
     def initialise(self, model: keras.Model, draw: Draw, seed: int) -> None:
         """Bins by training rows."""
-        from tunekit.families.number_layers import PiecewiseLinearEmbedding
+        from tunekit.families.number_layers import adapt_bins
 
         del seed
-        for layer in model.layers:
-            if isinstance(layer, PiecewiseLinearEmbedding):
-                rows, _ = draw()
-                numbers = rows["numbers"] if isinstance(rows, dict) else rows
-                layer.adapt(np.asarray(numbers)[:, : layer.kernel.shape[0]])
+        adapt_bins(model, draw)
 
 
 def _numbers(hp: HyperParameters, data: NetData, numbers: keras.KerasTensor) -> keras.KerasTensor:

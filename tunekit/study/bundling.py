@@ -21,11 +21,13 @@ from tunekit.export.converting import NET, convert_trial, converted
 from tunekit.export.net_files import write_nets
 from tunekit.families import NetFamily
 from tunekit.families.base import load_facts
+from tunekit.families.student import Student
 from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate, load_candidate
 from tunekit.study.earlier import bring_bases
 from tunekit.study.prepared import Prepared
 from tunekit.study.serving import Serving
+from tunekit.trial import Trial
 
 if TYPE_CHECKING:
     from tunekit.study.effort import Site
@@ -55,13 +57,15 @@ class Wanted:
         form: `BUNDLE`, or one of `tunekit.export.training_on.KINDS`.
         overwrite: replace what is there.
         refit: fit the members once more, on all rows.
-        serving: limits that the blend must keep to, if any.
-        tell: is told what limits and the refit cost.
+        distill: teach one net what the blend predicts.
+        serving: limits that the blend must keep to, if any; or the net.
+        tell: is told what limits, the refit and the net cost.
     """
 
     form: str
     overwrite: bool
     refit: bool
+    distill: bool
     serving: Serving | None
     tell: Callable[[str], object] | None
 
@@ -88,7 +92,7 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
         absent = [member["trial"] for member in members if member["trial"] not in trials]
         if absent:
             raise StudyError(f"trial(s) {absent} of the blend are not in the ledger; run `tunekit search` again")
-        if wanted.serving is not None:
+        if wanted.serving is not None and not wanted.distill:
             from tunekit.study.affordable import affordable
 
             summary = {**summary, "ensemble": affordable(study, prepared, ledger, summary, wanted.serving)}
@@ -106,6 +110,13 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
             summary = {**summary, "ensemble": {**summary["ensemble"], "refit": once_more}}
             plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
             wanted.told(found.told)
+        if wanted.distill:
+            from tunekit.study.distill import distilled
+
+            single = _single(ledger, trials, summary, prepared)
+            taught = distilled(study, prepared, ledger, (plan, candidates), single, wanted.serving)
+            candidates, plan = [taught.student], taught.plan
+            wanted.told(taught.told)
         if wanted.form == BUNDLE:
             convert_nets(study, prepared, ledger, candidates)
             write_bundle(plan, folder, lambda position: converted(plan.members[position]), overwrite=wanted.overwrite)
@@ -121,6 +132,17 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
     finally:
         ledger.close()
     return folder
+
+
+def _single(ledger: Ledger, trials: dict[int, Trial], summary: dict[str, Any], prepared: Prepared) -> Candidate | None:
+    """The best single model, unless that is what is exported or its files are gone."""
+    best = summary["ensemble"].get("best_single")
+    if best is None or [best["trial"]] == [member["trial"] for member in summary["ensemble"]["members"]]:
+        return None
+    try:
+        return load_candidate(ledger, trials[best["trial"]], prepared)
+    except (FileNotFoundError, KeyError):
+        return None
 
 
 def convert_nets(study: Study, prepared: Prepared, ledger: Ledger, candidates: list[Candidate]) -> None:
@@ -140,7 +162,7 @@ Run = Callable[..., Any]
 @contextmanager
 def _nets_in_children(study: Study, prepared: Prepared, ledger: Ledger) -> Iterator[Run]:
     """Runs what needs TensorFlow, one process per trial: this process stays without it."""
-    families = {family.name: family for family in study.families}
+    families = {family.name: family for family in (Student(), *study.families)}
     shape = (prepared.data.task, prepared.data.outputs, prepared.schema.cardinalities)
     rows = len(prepared.folds.pairs[0][0])
     with tempfile.TemporaryDirectory() as nothing:

@@ -67,6 +67,7 @@ class Result:
         tell: Callable[[str], object] | None = None,
         form: Literal["bundle", "keras", "saved-model"] = "bundle",
         refit: bool = False,
+        distill: bool = False,
     ) -> Path:
         """Write the blend as a bundle that predicts with numpy and onnxruntime alone.
 
@@ -77,27 +78,41 @@ class Result:
             latency: what one prediction may take, such as "2ms", or milliseconds: the blend is selected anew under that
                 limit if need be. Left out, with `size` too: the limits that the search was given, if any.
             size: of the graph's file, such as "20MB", or megabytes; as `latency`.
-            tell: is told what limits or a refit cost, which the manifest says too.
+            tell: is told what limits, a refit or a student cost, which the manifest says too.
             refit: fit each member once more, on all rows, the test rows in the end included: one model instead of one
                 per fold, so that the bundle is smaller and faster. `tell` is told what that does to the score.
+            distill: teach one small net what the blend (or the trial) predicts, and export that. `tell` is told how it
+                compares with the blend and the best single model on the test rows, from which it learns only after
+                that; the manifest says it, too. A limit of latency or size is then the net's, and the blend stays
+                whole.
             form: "keras" or "saved-model" writes the models themselves instead, for those who want to go on training.
 
         Raises:
-            StudyError: there is no blend yet, or the trial's models were not kept.
+            StudyError: there is no blend yet, the trial's models were not kept, or no net can learn the blend, as of
+                several targets, texts or arrays.
             ExportError: the bundle would predict differently, the folder holds something else, or no blend is within
                 the limits.
         """
         from tunekit.study.bundling import Wanted, export
 
+        if distill and refit:
+            raise StudyError(
+                "distill=True with refit=True; expected one: a net that learns the blend, or its members fitted anew"
+            )
+        if distill and form == "keras":
+            raise StudyError(
+                "distill=True with form='keras'; expected 'bundle' or 'saved-model': the net has layers of its own, "
+                "which Keras loads from a file only where their code is known"
+            )
         serving = Serving.of(latency, size)
-        if trial is not None and serving is not None:
+        if trial is not None and serving is not None and not distill:
             raise StudyError(f"trial={trial} with a limit of latency or size; expected one: limits select a blend")
         if trial is None and serving is None:
             serving = Serving.from_plain(self.summary.get("serving"))
         summary = self.summary if trial is None else {**self.summary, "ensemble": self._alone(trial)}
         if summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
-        wanted = Wanted(form, overwrite, refit, serving, tell)
+        wanted = Wanted(form, overwrite, refit, distill, serving, tell)
         return export(self.study, self.site, summary, Path(folder), wanted)
 
     def figures(self, *, columns: bool = False) -> dict[str, Figure]:

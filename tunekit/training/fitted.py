@@ -213,12 +213,14 @@ def net_target(fold: Fold, part: Part, one_hot: int | None = None) -> npt.NDArra
 
     Args:
         fold: of the rows.
-        part: the rows.
+        part: the rows; those that a teacher labels may have a share of each class, (n, classes), for a target.
         one_hot: columns to give to classes, if there are several; else they are positions.
 
     Returns:
         Standardised floats (n, 1); 0/1 floats (n, 1) for two classes; positions (n,); or one-hot floats (n, one_hot).
     """
+    if part.target.ndim > 1:
+        return part.target.astype(np.float32)
     if fold.task == "regression":
         scaled = fold.preparation.standardised(part.target, part.rows)
         return scaled.astype(np.float32)[:, None]
