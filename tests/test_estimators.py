@@ -183,6 +183,21 @@ def test_what_cannot_be_learnt_is_refused_as_scikit_learn_does(x, y, told: str) 
         tk.TunekitClassifier(**CHEAP).fit(x, y)
 
 
+@pytest.mark.slow
+def test_where_one_part_judges_models_learn_from_all_rows_in_the_end(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(400, 3)), random.normal(size=400)  # all that can be learnt is the rows themselves
+    usual = {"families": [tk.Forest()], "split": tk.Holdout(test=0.05, valid=0.4), "random_state": 0}
+
+    def error(estimator: tk.TunekitRegressor) -> float:
+        return float(np.mean(np.abs(estimator.fit(x, y).predict(x) - y)))
+
+    anew = tk.TunekitRegressor(budget="12s", root=tmp_path, **usual)
+    assert error(anew) < error(tk.TunekitRegressor(trials=2, **usual))
+    assert "fitted once more on all 400 rows" in anew.bundle_.manifest["ensemble"]["refit"]["told"]
+    assert list(tmp_path.glob("studies/*/refit/all/trial*/fold0"))
+
+
 def test_a_budget_that_is_too_short_says_what_to_give(people) -> None:
     with pytest.raises(StudyError, match=r"within budget='1s', trials=None; expected more of either"):
         tk.TunekitClassifier(budget="1s", families=[tk.Linear()]).fit(*people)  # less than the blend needs

@@ -44,6 +44,7 @@ class Slow(tk.MLP):
     epochs = 50
 
     def __init__(self) -> None:
+        super().__init__()
         self.rates: list[float] = []
 
     def callbacks(self) -> list[Any]:

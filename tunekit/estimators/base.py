@@ -16,16 +16,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tunekit.bundle import Bundle
-from tunekit.data import Split
+from tunekit.data import Holdout, Split
 from tunekit.errors import StudyError
 from tunekit.estimators.rows import TypedRows, numbered
 from tunekit.estimators.splitting import LEAST_ROWS, suitable_split
 from tunekit.executors import servers_kept
 from tunekit.families import Family
 from tunekit.metrics import Metric
-from tunekit.study import Study
+from tunekit.study import Study, parse_duration
 
 MOST_SEED = 2**31 - 1
+
+REFIT_SHARE = 0.25
+"""Of the budget for fitting members once more on all rows, where one part of them judged: their own time and some."""
 
 
 class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
@@ -87,8 +90,11 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
     def _search(self, rows: TypedRows) -> None:
         """Run the study of the rows, and keep its bundle."""
         with tempfile.TemporaryDirectory(prefix="tunekit-") as folder, servers_kept():
-            result = self._study(rows).run(
-                budget=self.budget,
+            study, budget = self._study(rows), parse_duration(self.budget)
+            # With one part that judges, models have not learnt from it: for some of the time they learn from all rows.
+            apart = REFIT_SHARE * budget if budget is not None and isinstance(study.split, Holdout) else 0.0
+            result = study.run(
+                budget=None if budget is None else budget - apart,
                 trials=self.trials,
                 workers=self.workers,
                 observers=self._observers(),
@@ -99,7 +105,7 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
                     f"no model was fitted on every fold within budget={self.budget!r}, trials={self.trials!r}; "
                     "expected more of either, such as budget='2m', or quicker families, such as families=[tk.Linear()]"
                 )
-            exported = result.export(Path(folder) / "bundle")
+            exported = result.export(Path(folder) / "bundle", refit=apart)
             self._files = {path.name: path.read_bytes() for path in sorted(exported.iterdir())}
         self.summary_ = result.summary
         self.bundle_ = opened(self._files)

@@ -56,7 +56,7 @@ class Wanted:
     Args:
         form: `BUNDLE`, or one of `tunekit.export.training_on.KINDS`.
         overwrite: replace what is there.
-        refit: fit the members once more, on all rows.
+        refit: fit the members once more, on all rows; or as many of them as so many seconds allow, unjudged.
         distill: teach one net what the blend predicts.
         serving: limits that the blend must keep to, if any; or the net.
         tell: is told what limits, the refit and the net cost.
@@ -64,7 +64,7 @@ class Wanted:
 
     form: str
     overwrite: bool
-    refit: bool
+    refit: bool | float
     distill: bool
     serving: Serving | None
     tell: Callable[[str], object] | None
@@ -101,7 +101,16 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
         candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in members]
         weights = [member["weight"] for member in members]
         plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
-        if wanted.refit:
+        if wanted.refit and wanted.refit is not True:
+            from tunekit.study.refit import refitted_in_time
+
+            anew = refitted_in_time(study, prepared, ledger, candidates, weights, float(wanted.refit))
+            names = [one.trial.name for one, before in zip(anew, candidates, strict=True) if one is not before]
+            told = f"fitted once more on all {len(prepared.data):,} rows, unjudged: {', '.join(names) or 'none'}"
+            candidates = anew
+            summary = {**summary, "ensemble": {**summary["ensemble"], "refit": {"told": told}}}
+            plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
+        elif wanted.refit:
             from tunekit.study.refit import refitted
 
             found = refitted(study, prepared, ledger, candidates, plan.combined)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 SECONDS = 3600.0
 """A fit that takes longer is given up."""
+
+SAFE_SHARE = 0.8
+"""Of the time for a refit that the members may be expected to take."""
 
 DUMMIES = 8
 """Training rows that stand where a fold has rows that judge."""
@@ -84,24 +89,80 @@ def refitted(
     return Refitted(final, told, score)
 
 
+def refitted_in_time(
+    study: Study,
+    prepared: Prepared,
+    ledger: Ledger,
+    members: Sequence[Candidate],
+    weights: Sequence[float],
+    seconds: float,
+) -> list[Candidate]:
+    """The members, as many of them fitted once more on all rows as the time allows; the others stay as they are.
+
+    For blends of one fold, whose models have not learnt from the rows that judged them. Nothing is judged here: whoever
+    asks for it judges the blend on rows of their own. Those with the most weight for their time come first.
+
+    Args:
+        study: the declaration.
+        prepared: its rows.
+        ledger: of the study, in whose folder the models are left.
+        members: of the blend.
+        weights: theirs.
+        seconds: for all of it.
+    """
+    deadline = time.monotonic() + seconds
+    everything = np.arange(len(prepared.data), dtype=np.int64)
+    more = len(everything) / len(prepared.folds.pairs[0][0])
+    costs = {one.trial.number: more * one.trial.fit_seconds for one in members}
+    places = sorted(range(len(members)), key=lambda at: -weights[at] / max(costs[members[at].trial.number], 0.1))
+    chosen: list[Candidate] = []
+    left = SAFE_SHARE * seconds
+    for one in (members[at] for at in places):
+        cost = costs[one.trial.number]
+        if cost < left and _refusal(study, one.trial) is None:
+            chosen.append(one)
+            left -= cost
+    if not chosen:
+        return list(members)
+    folder = ledger.folder / "refit"
+    shutil.rmtree(folder, ignore_errors=True)
+    fitted = {one.trial.number: one for one in _fitted(study, prepared, chosen, everything, folder / "all", deadline)}
+    return [fitted.get(one.trial.number, one) for one in members]
+
+
 def _check(study: Study, trial: Trial) -> None:
+    reason = _refusal(study, trial)
+    if reason:
+        raise StudyError(f"{reason}; export without --refit")
+
+
+def _refusal(study: Study, trial: Trial) -> str | None:
+    """Why a trial can't be fitted once more; None if it can."""
     family = next((family for family in study.families if family.name == trial.family), None)
     if family is None:
-        raise StudyError(f"{trial.name} is in the blend, but the study has no family {trial.family!r} any more")
+        return f"{trial.name} is in the blend, but the study has no family {trial.family!r} any more"
     reason = refusal(family)
-    if reason:
-        raise StudyError(f"{trial.name} can't be fitted once more: {reason}; export without --refit")
+    return f"{trial.name} can't be fitted once more: {reason}" if reason else None
 
 
 def _fitted(
-    study: Study, prepared: Prepared, members: Sequence[Candidate], rows: np.ndarray, folder: Path
+    study: Study,
+    prepared: Prepared,
+    members: Sequence[Candidate],
+    rows: np.ndarray,
+    folder: Path,
+    deadline: float = math.inf,
 ) -> list[Candidate]:
-    """The members with one model each, fitted on these rows."""
+    """The members with one model each, fitted on these rows; those that aren't by the deadline are left out.
+
+    Raises:
+        StudyError: one could not be fitted, where there is no deadline.
+    """
     folds = Folds(prepared.folds.test, ((rows, rows[:DUMMIES]),))
     replace(prepared, folds=folds).write(folder / "data")
     families = {family.name: family for family in study.families}
     heavy = any(families[one.trial.family].needs_tensorflow for one in members)
-    threads = os.cpu_count() or 1
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     executor = LocalExecutor(1, threads, folder / "executor.log", folder / "data", heavy=heavy)
     found = []
     try:
@@ -117,8 +178,14 @@ def _fitted(
             )
             place = folder / f"trial{trial.number}"
             place.mkdir(parents=True)
-            job = Job(run_refit, (task,), place, Limits(SECONDS), heavy=family.needs_tensorflow)
-            answer_of(executor, job, StudyError, "could not be fitted once more")
+            seconds = min(SECONDS, deadline - time.monotonic())
+            job = Job(run_refit, (task,), place, Limits(seconds), heavy=family.needs_tensorflow)
+            try:
+                answer_of(executor, job, StudyError, "could not be fitted once more")
+            except StudyError:
+                if math.isinf(deadline):
+                    raise
+                continue
             with np.load(place / "fold0" / "predictions.npz") as arrays:
                 found.append(replace(one, unlabelled=arrays["unlabelled"], folder=place, folds=1))
     finally:

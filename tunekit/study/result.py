@@ -66,7 +66,7 @@ class Result:
         size: str | float | None = None,
         tell: Callable[[str], object] | None = None,
         form: Literal["bundle", "keras", "saved-model"] = "bundle",
-        refit: bool = False,
+        refit: bool | float = False,
         distill: bool = False,
     ) -> Path:
         """Write the blend as a bundle that predicts with numpy and onnxruntime alone.
@@ -80,7 +80,8 @@ class Result:
             size: of the graph's file, such as "20MB", or megabytes; as `latency`.
             tell: is told what limits, a refit or a student cost, which the manifest says too.
             refit: fit each member once more, on all rows, the test rows in the end included: one model instead of one
-                per fold, so that the bundle is smaller and faster. `tell` is told what that does to the score.
+                per fold, so that the bundle is smaller and faster. `tell` is told what that does to the score. Or
+                seconds: as many members as these allow are fitted once more, and nothing is judged.
             distill: teach one small net what the blend (or the trial) predicts, and export that. `tell` is told how it
                 compares with the blend and the best single model on the test rows, from which it learns only after
                 that; the manifest says it, too. A limit of latency or size is then the net's, and the blend stays
