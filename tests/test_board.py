@@ -38,6 +38,7 @@ def test_it_changes_nothing(searched: Path) -> None:
 
 def test_curves_graph_histograms_and_embeddings_are_there(searched: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
 
     [trial] = (searched / "mlruns/studies/small/trials").glob("*-mlp")
     curve = [point for point in json.loads((trial / "trial.json").read_text())["curve"] if point["fold"] == 1]
@@ -47,7 +48,7 @@ def test_curves_graph_histograms_and_embeddings_are_there(searched: Path) -> Non
     tags = found.Tags()
     assert tags["graph"]
     assert {"loss", "val_loss", "average_precision", "learning_rate"} <= set(tags["tensors"])
-    written = [float(event.tensor_proto.float_val[0]) for event in found.Tensors("val_loss")]
+    written = [float(make_ndarray(event.tensor_proto)) for event in found.Tensors("val_loss")]
     assert written == pytest.approx([point["logs"]["val_loss"] for point in curve])
     for kind in ("weights", "gradients"):
         kernels = [tag for tag in tags["tensors"] if tag.startswith(f"{kind}/") and tag.endswith("kernel")]

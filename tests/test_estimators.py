@@ -194,7 +194,7 @@ def test_where_one_part_judges_models_learn_from_all_rows_in_the_end(tmp_path: P
 
     anew = tk.TunekitRegressor(budget="12s", root=tmp_path, **usual)
     assert error(anew) < error(tk.TunekitRegressor(trials=2, **usual))
-    assert "fitted once more on all 400 rows" in anew.bundle_.manifest["ensemble"]["refit"]["told"]
+    assert "fitted once more on all 400 rows" in anew.bundle_.manifest["facts"]["ensemble"]["refit"]["told"]
     assert list(tmp_path.glob("studies/*/refit/all/trial*/fold0"))
 
 
