@@ -139,6 +139,17 @@ def test_every_public_name_is_in_the_reference():
 # The Python in them.
 
 
+@pytest.mark.parametrize("page", NAMES)
+def test_every_name_in_a_text_exists(page):
+    for path in re.findall(r"\btk\.[A-Za-z]\w*(?:\.\w+)?", PAGES[page]):
+        look_up(path)
+
+
+def test_every_name_in_the_readme_exists():
+    for path in re.findall(r"\btk\.[A-Za-z]\w*(?:\.\w+)?", (HOUSE / "README.md").read_text(encoding="utf-8")):
+        look_up(path)
+
+
 @pytest.mark.parametrize("page", with_python("", "runs", "runs, slowly"))
 def test_every_python_block_is_python_and_its_names_exist(page):
     for block in blocks(page, "python"):
