@@ -240,8 +240,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-NOTHING_MORE = (False, False, None, None)
-"""Of an export: it replaces nothing, refits nothing, has no limits, and tells nobody."""
+NOTHING_MORE = (False, False, False, None, None)
+"""Of an export: it replaces nothing, refits nothing, distils nothing, has no limits, and tells nobody."""
 
 
 def _exported(summary: Mapping[str, Any], found: _Predicted) -> dict[str, Any]:
