@@ -90,10 +90,12 @@ class Scripted(Executor):
     Args:
         scores: to come; a trial that finds none left goes on for ever.
         workers: at a time.
+        seconds: that each fold is said to have taken.
     """
 
-    def __init__(self, scores: list[float], workers: int = 1) -> None:
+    def __init__(self, scores: list[float], workers: int = 1, seconds: float = 0.05) -> None:
         self.tasks: list[Any] = []
+        self._seconds = seconds
         self._scores = deque(scores)
         self._workers = workers
         self._words: list[tuple[Child, Any]] = []
@@ -111,7 +113,7 @@ class Scripted(Executor):
         if self._scores:
             score = self._scores.popleft()
             said: list[Any] = [("suggest", Dimension("level", "float", 0.5, 0.0, 1.0)), ("settled",)]
-            said += [("fold", fold, score, None, 0.5) for fold in (0, 1)]
+            said += [("fold", fold, score, None, (fold + 1) * self._seconds) for fold in (0, 1)]
             self._words += [(child, word) for word in (*said, ("done", 0.5, 1000), Ended())]
         return child
 
@@ -201,13 +203,20 @@ def test_exactly_so_many_trials_are_run(conduct, workers) -> None:
     assert {one.state for one in trials} == {State.COMPLETE}
 
 
-def test_a_family_that_is_not_known_gets_what_is_left_of_the_budget(conduct) -> None:
+def test_a_family_that_is_not_known_gets_a_share_of_what_is_left_of_the_budget(conduct) -> None:
     executor = Scripted([9.0] * 4)
-    conduct(executor, budget=1000.0, limits=Limits(seconds=5000.0), trials=4)
+    conduct(executor, budget=3000.0, limits=Limits(seconds=5000.0), trials=4)
     first, second, *others = [task.seconds for task in executor.tasks]
     # The defaults of both families; but for what this test took.
     assert 900.0 < second <= first <= 1000.0
     assert others == [5000.0, 5000.0]
+
+
+def test_a_family_that_would_take_too_much_of_the_time_is_ended_after_a_fold(conduct) -> None:
+    trials = conduct(Scripted([9.0] * 2, seconds=300.0), budget=1000.0)
+    assert [one.state for one in trials] == [State.INTERRUPTED] * 2
+    assert trials[0].error is not None
+    assert trials[0].error.startswith("ended after its first fold: all would take some 600 s")
 
 
 def test_a_trial_gets_no_more_than_its_limit(conduct) -> None:

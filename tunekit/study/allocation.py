@@ -22,6 +22,9 @@ QUICK = 1.0
 FIRST_SHARE = 1 / 3
 """Of the time left that a family may take whose trials nobody has timed: the others need some, too."""
 
+SLACK = 1.5
+"""Times that share which such a family's first trial may be expected to take, once its first fold is done."""
+
 COUNTED = (State.COMPLETE, State.STOPPED, State.FAILED)
 """States of a trial that was spent; an interrupted one is run again."""
 

@@ -20,7 +20,7 @@ from tunekit.executors import Child, Ended, Executor, Job, Limits
 from tunekit.families import Family
 from tunekit.ledger import Ledger, Running
 from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
-from tunekit.study.allocation import FIRST_SHARE, Tally, fits, next_family
+from tunekit.study.allocation import FIRST_SHARE, SLACK, Tally, fits, next_family
 from tunekit.study.goal import Goal
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
@@ -51,11 +51,13 @@ class _Flight:
         running: its record.
         child: its process.
         verdict: how it ended, by its own word; None as long as it runs.
+        share: seconds that it may take, if nobody has timed its family and it doesn't end in time by itself.
     """
 
     running: Running
     child: Child
     verdict: State | None = None
+    share: float | None = None
 
 
 class Conductor:
@@ -188,16 +190,19 @@ class Conductor:
         metric, seed = self._prepared.metric, running.trial.seed
         task = TrialTask(family, metric, seed, self._threads, seconds, rungs, self._costs, self._board)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
-        self._flights.append(_Flight(running, executor.start(job)))
+        share = None if family.needs_tensorflow else self._share_for(family)  # nets end in time
+        self._flights.append(_Flight(running, executor.start(job), share=share))
         self._observer.trial_started(running.trial)
 
     def _seconds_for(self, family: Family) -> float | None:
         """A trial's limit; a share of what is left of the budget for a family that may take longer, for all we know."""
+        share, limit = self._share_for(family), self._limits.seconds
+        return share if limit is None else limit if share is None else min(share, limit)
+
+    def _share_for(self, family: Family) -> float | None:
+        """Seconds that the first trial of a family may take, of those left; None for one that was timed."""
         left = self._goal.clock.left
-        if self._tallies[family.name].seconds is not None or left is None:
-            return self._limits.seconds
-        share = FIRST_SHARE * left
-        return share if self._limits.seconds is None else min(share, self._limits.seconds)
+        return None if left is None or self._tallies[family.name].seconds is not None else FIRST_SHARE * left
 
     def _listen(self, executor: Executor, timeout: float) -> None:
         by_child = {id(flight.child): flight for flight in self._flights}
@@ -297,7 +302,16 @@ class Conductor:
             trial.best_epochs.append(best_epoch)
         last = fold + 1 == len(self._prepared.folds)
         more = self._ledger.worth_more(flight.running, trial.score, FOLD_STEP + fold) or last
-        if not more:
+        expected = seconds * len(self._prepared.folds)
+        if fold == 0 and not last and flight.share is not None and expected > SLACK * flight.share:
+            more = False
+            flight.verdict = State.INTERRUPTED
+            self._given_up.add(trial.family)
+            trial.error = (
+                f"ended after its first fold: all would take some {expected:.0f} s, more than its share of the time "
+                "left; it is run again in a search with more"
+            )
+        elif not more:
             trial.error = f"stopped after {fold + 1} of {len(self._prepared.folds)} folds: others were better by then"
         flight.child.send(more)
 
