@@ -21,6 +21,7 @@ def searched(tmp_path_factory) -> Path:
     write_study(folder, data, families, options="split=tk.KFold(2, test=0.2)")
     tunekit(folder, "search", "study.py", "--trials", "6", "--workers", "1")
     tunekit(folder, "export", "study.py", "-o", "model")
+    tunekit(folder, "report", "study.py", "--no-columns")
     return folder
 
 
@@ -66,7 +67,7 @@ def test_a_study_is_found_with_its_trials_curves_and_artifacts(searched: Path, a
         await page.shows("small", "Best trials", "best_score", "digest")
         await page.picture("mlflow-4-search")
         await page.go(f"{experiment}/runs/{parent}/artifacts")
-        await page.shows("summary.json")
+        await page.shows("summary.json", "report")
         await page.picture("mlflow-5-artifacts")
 
         await page.go(f"{experiment}/runs/{net['id']}")

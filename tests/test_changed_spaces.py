@@ -211,6 +211,7 @@ def test_any_driver_goes_on_in_the_new_space_as_if_it_had_not_been_interrupted(
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_a_study_file_that_was_changed_tells_what_became_of_its_trials(tmp_path: Path) -> None:
     houses(200).to_csv(tmp_path / "train.csv", index=False)
     source = 'tk.Table(HERE / "train.csv", target="Sale_Price")'

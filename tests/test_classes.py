@@ -88,6 +88,7 @@ def searched(made: tk.Study, folder: Path, trials: int) -> Any:
     return result
 
 
+@pytest.mark.slow
 def test_a_search_for_classes_in_an_order(tmp_path: Path) -> None:
     data = tk.Table(diamonds(), target="cut", classes=GRADES, ordered=True)
     families = [tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()]

@@ -121,11 +121,11 @@ def searched(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(searched) -> Path:
-    printed = tunekit(searched, "export", "study.py", "-o", "model", "--register", "people").stdout
-    assert "registered people, version 1" in printed
-    told = json.loads(tunekit(searched, "export", "study.py", "-o", "model", "--force", "--json").stdout)
+    told = json.loads(tunekit(searched, "export", "study.py", "-o", "model", "--json").stdout)
     assert (told["folder"], told["format"], told["registered_version"]) == ("model", "bundle", None)
     assert told["size_mb"] > 0
+    printed = tunekit(searched, "export", "study.py", "-o", "model", "--register", "people", "--force").stdout
+    assert "registered people, version 1" in printed
     return Path(searched)
 
 

@@ -275,7 +275,7 @@ def test_weights_may_come_from_a_whole_model_of_which_nothing_else_is_read(tmp_p
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_base_of_keras_applications(tmp_path: Path, channels: int) -> None:
     def mobile() -> keras.Model:
         return keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(32, 32, 3))

@@ -244,7 +244,13 @@ def copied(result: Any, folder: Path) -> Any:
     return study.result(folder / "mlruns")
 
 
-@pytest.mark.parametrize("name", kinds())
+SLOW = ("several", "texts", "images")
+"""Kinds whose search takes more than a few seconds."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in kinds()]
+)
 def test_every_kind_of_study_is_shown(name: str, searched: Searched, tmp_path: Path) -> None:
     kind, result = kinds()[name], searched(name)
     written = result.report(tmp_path / "report.html", columns=name not in ("multiclass", "ordinal"))  # to save time

@@ -216,6 +216,7 @@ def searched(made: tk.Study, folder: Path, trials: int) -> Any:
     return result
 
 
+@pytest.mark.slow
 def test_a_search_for_labels(tmp_path: Path) -> None:
     families = [tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()]
     table = developers()

@@ -501,7 +501,7 @@ def light(tmp_path_factory) -> Iterator[LocalExecutor]:
     made.close()
 
 
-@pytest.mark.parametrize("task", ["multiclass", "regression"])
+@pytest.mark.parametrize("task", [pytest.param("multiclass", marks=pytest.mark.slow), "regression"])
 def test_a_process_that_served_others_gives_what_a_fresh_one_does(light, data, tmp_path, task) -> None:
     runner = Runner(light, data(task), tmp_path)
     alone, pids = {}, set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,6 +99,18 @@ def show(
         Console().print(summary_renderable(summary()))
 
 
+def _keep_in_mlflow(study: str, root: Path, files: list[Path]) -> None:
+    """Let the report be read there, too; a study whose searches MLflow hasn't seen has none there."""
+    from tunekit.tracking.mlflow import MlflowObserver
+
+    if not (root / "mlflow.db").exists() and "MLFLOW_TRACKING_URI" not in os.environ:
+        return
+    mirror = MlflowObserver(root)
+    mirror.attach(study)
+    mirror.report_written(files)
+    mirror.close()
+
+
 def report(
     study: StudyFile,
     output: Annotated[
@@ -127,6 +140,7 @@ def report(
     result = loaded.result(root, storage=storage, artifacts=artifacts)
     findings = check_study(loaded, root, storage=storage, artifacts=artifacts)
     written = result.report(output, findings=findings, columns=columns, images=figures, form=form)
+    _keep_in_mlflow(loaded.name, root, [output, *written.images])
     if json:
         print_json(written.to_json())
         return

@@ -251,6 +251,11 @@ class Mirror:
         self._client.set_tag(self._parent, f"tunekit.{label}", str(folder.resolve()))
         return None if name is None else register(self._client, model, name, local=self._uri.startswith(DATABASES))
 
+    def report(self, files: Sequence[Path]) -> None:
+        """Keep a report's files as artifacts of the parent run."""
+        for file in files:
+            self._client.log_artifact(self._parent, str(file), "report")
+
     def close(self) -> None:
         """Close the parent run of a search that did not come to its end."""
         self.flush()

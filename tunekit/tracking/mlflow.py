@@ -103,6 +103,15 @@ class MlflowObserver(Observer):
 
         self._hand_over(keep)
 
+    def report_written(self, files: Sequence[Path]) -> None:
+        """Keep a report's page and figures as artifacts of the parent run, in place of earlier ones. After `attach`.
+
+        Args:
+            files: that `tunekit report` wrote.
+        """
+        kept = list(files)
+        self._hand_over(lambda mirror: mirror.report(kept))
+
     def registered(self) -> str:
         """The version as which the bundle was registered, once `close` has returned.
 
