@@ -58,7 +58,7 @@ def test_curves_graph_histograms_and_embeddings_are_there(searched: Path) -> Non
     [labels], [rows] = board.glob("*-labels.tsv"), [path for path in board.glob("*.tsv") if "labels" not in path.name]
     named = labels.read_text().splitlines()
     assert len(named) == len(rows.read_text().splitlines())
-    assert {"Gender: Female", f"Gender: {MISSING}", f"Gender: {UNSEEN}"} <= set(named)
+    assert {"JobRole: Manager", f"JobRole: {MISSING}", f"JobRole: {UNSEEN}"} <= set(named)
 
 
 def test_tensorboard_opens_on_it(searched: Path) -> None:
