@@ -28,6 +28,9 @@ NEAR = 0.95
 AT_ONCE = 3
 """Epochs: a net whose best epoch is among these has seen each row three times."""
 
+FEWEST_EPOCHS = 6
+"""A training of fewer was cut short by its time: that says nothing of the net's size."""
+
 LOOKED_AT = 3
 """Best trials of a family whose curves are looked at."""
 
@@ -128,7 +131,7 @@ def fits(searched: Searched) -> Iterator[Finding]:
     """Of each family of nets: whether its best trials could learn more, or learn by heart at once."""
     for family in searched.study.families:
         best = [trial for trial in searched.able if trial.family == family.name][:LOOKED_AT]
-        curves = [curve for trial in best for curve in curves_of(trial)]
+        curves = [curve for trial in best for curve in curves_of(trial) if len(curve.valid) >= FEWEST_EPOCHS]
         if not isinstance(family, NetFamily) or not curves:
             continue
         if _all(curves, lambda one: one.ended_early and one.train[one.best - 1] > NEAR * one.valid[one.best - 1]):

@@ -11,7 +11,7 @@ from tunekit.report.material import Finding, Material
 from tunekit.report.section import Cell, Drawing, Section, Table
 from tunekit.report.style import ACCENT, GREY, counted, figure, listed, looks, number, plain
 from tunekit.tracking.standings import trial_name
-from tunekit.tracking.summary import combination_lines
+from tunekit.tracking.summary import combination_lines, out_of_fold
 from tunekit.trial import State
 
 LEVELS = {"problem": "Problem", "hint": "Hint", "good": "Good sign"}
@@ -80,10 +80,10 @@ def _contenders(material: Material, ensemble: Mapping[str, Any]) -> list[tuple[s
     single, cheap = ensemble.get("best_single"), ensemble.get("cheap")
     if single:
         name = f"best single: {trial_name(single)}"
-        found.append((name, single["family"], single.get("test_score"), single.get("score")))
+        found.append((name, single["family"], single.get("test_score"), out_of_fold(single)))
     if cheap:
         name = f"cheap reference: {trial_name(cheap)}"
-        found.append((name, cheap["family"], cheap.get("test_score"), cheap.get("score")))
+        found.append((name, cheap["family"], cheap.get("test_score"), out_of_fold(cheap)))
     if ensemble.get("test_baseline") is not None or material.summary.get("baseline") is not None:
         found.append(("baseline", "baseline", ensemble.get("test_baseline"), material.summary.get("baseline")))
     return found

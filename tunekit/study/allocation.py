@@ -19,11 +19,8 @@ LEAST_SHARE = 0.6
 QUICK = 1.0
 """Seconds below which no trial counts as quicker: the models of one that takes less are soon no different."""
 
-FIRST_SHARE = 1 / 3
+FIRST_SHARE = 1 / 2
 """Of the time left that a family may take whose trials nobody has timed: the others need some, too."""
-
-SLACK = 1.5
-"""Times that share which such a family's first trial may be expected to take, once its first fold is done."""
 
 COUNTED = (State.COMPLETE, State.STOPPED, State.FAILED)
 """States of a trial that was spent; an interrupted one is run again."""

@@ -20,7 +20,7 @@ from tunekit.executors import Child, Ended, Executor, Job, Limits
 from tunekit.families import Family
 from tunekit.ledger import Ledger, Running
 from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
-from tunekit.study.allocation import FIRST_SHARE, SLACK, Tally, fits, next_family
+from tunekit.study.allocation import FIRST_SHARE, Tally, fits, next_family
 from tunekit.study.goal import Goal
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
@@ -303,7 +303,7 @@ class Conductor:
         last = fold + 1 == len(self._prepared.folds)
         more = self._ledger.worth_more(flight.running, trial.score, FOLD_STEP + fold) or last
         expected = seconds * len(self._prepared.folds)
-        if fold == 0 and not last and flight.share is not None and expected > SLACK * flight.share:
+        if fold == 0 and not last and flight.share is not None and expected > flight.share:
             more = False
             flight.verdict = State.INTERRUPTED
             self._given_up.add(trial.family)
