@@ -27,7 +27,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     data = tk.Table(table, target="y")
     study = tk.Study("limited", data=data, metric="rmse", families=families, split=tk.KFold(2), seed=1)
     root = tmp_path_factory.mktemp("limited") / "mlruns"
-    found: Result = study.run(root=root, trials=5, workers=1, observers=[], size="400KB")
+    found: Result = study.run(root=root, trials=5, workers=1, observers=[], size="300KB")
     return found
 
 
@@ -51,7 +51,7 @@ def test_a_blend_within_the_limits_stays_as_it_is(result: Result, tmp_path: Path
 
 def test_a_smaller_blend_is_selected_and_its_cost_told(result: Result, tmp_path: Path) -> None:
     whole = result.summary["ensemble"]
-    limit = 0.4
+    limit = 0.3
     said: list[str] = []
     folder = result.export(tmp_path / "model", size=limit, tell=said.append)
     bundle = Bundle.load(folder)
@@ -68,11 +68,11 @@ def test_a_smaller_blend_is_selected_and_its_cost_told(result: Result, tmp_path:
 
 
 def test_the_limits_of_a_search_count_when_it_is_exported(result: Result, tmp_path: Path) -> None:
-    assert result.summary["serving"] == {"size": 0.4}
-    assert size_of(result.export(tmp_path / "model")) <= 0.4
-    assert size_of(result.export(tmp_path / "larger", size="100MB")) > 0.4, "what export is told comes first"
+    assert result.summary["serving"] == {"size": 0.3}
+    assert size_of(result.export(tmp_path / "model")) <= 0.3
+    assert size_of(result.export(tmp_path / "larger", size="100MB")) > 0.3, "what export is told comes first"
     alone = next(one["number"] for one in result.summary["trials"] if one["family"] == "forest")
-    assert size_of(result.export(tmp_path / "alone", trial=alone)) > 0.4, "limits select a blend, not a single trial"
+    assert size_of(result.export(tmp_path / "alone", trial=alone)) > 0.3, "limits select a blend, not a single trial"
 
 
 def test_an_impossible_limit_says_what_is_possible(result: Result, tmp_path: Path) -> None:
