@@ -22,6 +22,11 @@ LONGEST_TRIAL = 1800.0
 EXECUTORS = ("local", "ray")
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine has where it is bound to some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Site:
     """Where a study is recorded, and where its trials run.
@@ -103,7 +108,7 @@ class Effort:
         longest = LONGEST_TRIAL if seconds is None else max(60.0, seconds / 2)
         threads = 1
         if site.executor == "local":
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            cores = usable_cores()
             workers = workers or cores
             threads = max(1, cores // workers)
             limits = limits or Limits.for_machine(workers, longest)

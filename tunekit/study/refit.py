@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import statistics
 import time
@@ -22,6 +21,7 @@ from tunekit.families import NetFamily
 from tunekit.families.base import Length
 from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate
+from tunekit.study.effort import usable_cores
 from tunekit.study.prepared import Prepared
 from tunekit.training.refit import RefitTask, refusal, run_refit
 from tunekit.trial import Trial, derive_seed
@@ -162,7 +162,7 @@ def _fitted(
     replace(prepared, folds=folds).write(folder / "data")
     families = {family.name: family for family in study.families}
     heavy = any(families[one.trial.family].needs_tensorflow for one in members)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = usable_cores()
     executor = LocalExecutor(1, threads, folder / "executor.log", folder / "data", heavy=heavy)
     found = []
     try:

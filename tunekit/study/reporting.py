@@ -35,6 +35,7 @@ from tunekit.report import (
 from tunekit.report.columns import MOST_ROWS
 from tunekit.study.blend import Candidate, best_first, load_candidate
 from tunekit.study.bundling import BUNDLE, Wanted, export
+from tunekit.study.effort import usable_cores
 from tunekit.study.prepared import Prepared
 from tunekit.trial import Trial
 
@@ -221,7 +222,7 @@ def _columns(study: Study, site: Site, summary: Mapping[str, Any], found: _Predi
             place = export(
                 study, site, _exported(summary, found), Path(folder) / "model", Wanted(BUNDLE, *NOTHING_MORE)
             )
-            bundle = Bundle.load(place, threads=_cores())
+            bundle = Bundle.load(place, threads=usable_cores())
             return importance(
                 given,
                 pieces,
@@ -234,10 +235,6 @@ def _columns(study: Study, site: Site, summary: Mapping[str, Any], found: _Predi
             return Absent(f"the score can't be computed on {len(rows)} test rows ({error})")
         except TunekitError as error:
             return Absent(f"which columns matter is asked of the exported blend, which could not be written: {error}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 NOTHING_MORE = (False, False, False, None, None)

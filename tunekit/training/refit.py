@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from tunekit.data.store import Store
 from tunekit.errors import TrialError
 from tunekit.executors import Place
-from tunekit.families import Family, Keras, NetFamily, Pretrained
+from tunekit.families import Family, Fitted, Fold, Keras, NetFamily, Pretrained
 from tunekit.families.base import Length
 from tunekit.metrics import Metric
 from tunekit.space import HyperParameters, Value
@@ -61,13 +62,23 @@ def run_refit(place: Place, task: RefitTask) -> bool:
         hp = HyperParameters(lambda dimension: task.values.get(dimension.name, dimension.default))
         fitter = fitter_of(task.family, several=bool(store.facts["targets"]))
         fitted = fitter.fit(hp, task.family.learnt(hp, fold), lambda *_: False)
-        folder = place.folder / "fold0"
-        folder.mkdir(parents=True, exist_ok=True)
-        unlabelled = check_predictions(fitted.predict(store.unlabelled), fold)
-        fitted.save(folder)
-        np.savez(folder / "predictions.npz", unlabelled=unlabelled)
+        leave(place.folder, fitted, store, fold)
         place.channel.send(None)
     except Exception as error:
-        traceback.print_exc()
-        place.channel.send(str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}")
+        place.channel.send(told_of(error))
     return False
+
+
+def leave(trial_folder: Path, fitted: Fitted, store: Store, fold: Fold) -> None:
+    """Write a model that no rows judged, and what it predicts of the unlabelled rows, as the trial's `fold0`."""
+    folder = trial_folder / "fold0"
+    folder.mkdir(parents=True, exist_ok=True)
+    unlabelled = check_predictions(fitted.predict(store.unlabelled), fold)
+    fitted.save(folder)
+    np.savez(folder / "predictions.npz", unlabelled=unlabelled)
+
+
+def told_of(error: Exception) -> str:
+    """Why a fit failed, in words; the log gets the rest."""
+    traceback.print_exception(error)
+    return str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tunekit.data.store import Store
-from tunekit.errors import TrialError
 from tunekit.executors import Place
 from tunekit.families import Fold, NetFamily
 from tunekit.families.base import Length
 from tunekit.metrics import Metric
 from tunekit.space import HyperParameters
-from tunekit.training.fitted import check_predictions
 from tunekit.training.nets import NetFitter
+from tunekit.training.refit import leave, told_of
 from tunekit.training.trial import load_fold, make_new
 
 SOFT = "soft"
@@ -65,15 +63,10 @@ def run_student(place: Place, task: StudentTask) -> bool:
             assert fitted.best_epoch is not None, "validation rows judged each epoch"
             place.channel.send(Length(fitted.best_epoch, tuple(rates[: fitted.best_epoch])))
             return False
-        folder = place.folder / "fold0"
-        folder.mkdir(parents=True, exist_ok=True)
-        unlabelled = check_predictions(fitted.predict(store.unlabelled), fold)
-        fitted.save(folder)
-        np.savez(folder / "predictions.npz", unlabelled=unlabelled)
+        leave(place.folder, fitted, store, fold)
         place.channel.send(None)
     except Exception as error:
-        traceback.print_exc()
-        place.channel.send(str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}")
+        place.channel.send(told_of(error))
     return False
 
 
