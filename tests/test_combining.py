@@ -84,8 +84,12 @@ def test_it_does_no_worse_than_the_worst_member_on_new_rows(combiner: Combiner, 
     target, stack = made_up(task, seed=7)
     everything = np.arange(len(target))
     rows = Judged(target, (everything,))
-    combined = scores_of(given.metric, rows, combiner.fit(given).apply(stack)[None])[0]
-    assert combined < scores_of(given.metric, rows, stack).min(), "the smaller, the better: five noisy ones help"
+    fitted = combiner.fit(given)
+    combined, alone = scores_of(given.metric, rows, fitted.apply(stack)[None])[0], scores_of(given.metric, rows, stack)
+    if len(fitted.used) == 1:
+        assert combined == pytest.approx(alone.min())
+    else:
+        assert combined < alone.min(), "the smaller, the better: five noisy ones help"
 
 
 @each
@@ -225,6 +229,18 @@ def test_the_score_is_of_rows_that_were_not_fitted_on() -> None:
     assert chosen.apart
     assert fitted < rows.score(metric, np.zeros((120, 1)))
     assert fitted < 0.98 * chosen.score, "what fits by luck is some percent better than it is on other rows"
+
+
+def test_the_best_alone_is_used_where_others_help_by_luck_only() -> None:
+    random = np.random.default_rng(0)
+    target = random.normal(size=300)
+    stack = [(target + random.normal(0, 0.5, 300))[:, None], *(random.normal(0, 0.5, (300, 1)) for _ in range(40))]
+    rows, metric = in_parts(target), find_metric("mae", "regression", 1)
+    assert np.count_nonzero(greedy_selection(stack, rows, metric)) > 1
+    chosen = choose(stack, rows, metric, task="regression", combiners=COMBINERS[:2])
+    assert chosen.name == "the best single model"
+    assert chosen.combination.used.tolist() == [0]
+    assert "against" in chosen.why
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-3])

@@ -15,7 +15,7 @@ from searches import LONG, Listener, houses, write_study  # type: ignore[import-
 from tunekit.data import KFold, StratifiedKFold
 from tunekit.drivers import ProposalSampler, Random
 from tunekit.executors import Child, Ended, Executor, Job, Limits
-from tunekit.families import Family, Linear, XGBoost
+from tunekit.families import MLP, Baseline, Family, Linear, XGBoost
 from tunekit.ledger import Ledger
 from tunekit.metrics import find_metric
 from tunekit.space import Dimension
@@ -91,11 +91,15 @@ class Scripted(Executor):
         scores: to come; a trial that finds none left goes on for ever.
         workers: at a time.
         seconds: that each fold is said to have taken.
+        of_net: epochs and seconds of each fold of a net.
     """
 
-    def __init__(self, scores: list[float], workers: int = 1, seconds: float = 0.05) -> None:
+    def __init__(
+        self, scores: list[float], workers: int = 1, seconds: float = 0.05, of_net: tuple[int, float] = (9, 0.05)
+    ) -> None:
         self.tasks: list[Any] = []
         self._seconds = seconds
+        self._of_net = of_net
         self._scores = deque(scores)
         self._workers = workers
         self._words: list[tuple[Child, Any]] = []
@@ -113,7 +117,10 @@ class Scripted(Executor):
         if self._scores:
             score = self._scores.popleft()
             said: list[Any] = [("suggest", Dimension("level", "float", 0.5, 0.0, 1.0)), ("settled",)]
-            said += [("fold", fold, score, None, (fold + 1) * self._seconds) for fold in (0, 1)]
+            epochs, seconds = self._of_net if job.heavy else (0, self._seconds)
+            for fold in (0, 1):
+                said.append(("epochs", [(fold, 1 + epoch, score, {}) for epoch in range(epochs)], False))
+                said.append(("fold", fold, score, None, (fold + 1) * seconds))
             self._words += [(child, word) for word in (*said, ("done", 0.5, 1000), Ended())]
         return child
 
@@ -217,6 +224,25 @@ def test_a_family_that_would_take_too_much_of_the_time_is_ended_after_a_fold(con
     assert [one.state for one in trials] == [State.INTERRUPTED] * 2
     assert trials[0].error is not None
     assert trials[0].error.startswith("ended after its first fold: all would take some 600 s")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "seconds", "state"),
+    [(2, 200.0, State.INTERRUPTED), (8, 200.0, State.COMPLETE), (2, 20.0, State.COMPLETE)],
+    ids=["cut short", "slow, but it learns", "nothing more to learn"],
+)
+def test_a_net_that_its_share_leaves_a_few_epochs_is_ended_after_a_fold(conduct, epochs, seconds, state) -> None:
+    executor = Scripted([9.0] * 3, of_net=(epochs, seconds))
+    first, net = conduct(executor, families=(Linear(), MLP()), budget=1000.0, trials=2)[:2]
+    assert [first.state, net.state] == [State.COMPLETE, state]
+    assert (net.error or "").startswith("ended after its first fold: all would take some 1600 s") is (
+        state is State.INTERRUPTED
+    )
+
+
+def test_a_net_that_there_is_nothing_beside_is_not_ended(conduct) -> None:
+    executor = Scripted([9.0] * 2, of_net=(2, 200.0))
+    assert conduct(executor, families=(Baseline(), MLP()), budget=1000.0, trials=2)[1].state is State.COMPLETE
 
 
 def test_a_trial_gets_no_more_than_its_limit(conduct) -> None:

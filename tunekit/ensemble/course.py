@@ -26,13 +26,10 @@ MOST_FITTED = 20_000
 MOST_NESTED = (10_000, 2_000)
 """And where it is fitted to be judged on other rows, as often as there are pairs; the latter if time is short."""
 
-NOISE = 1.5
-"""Standard errors by which another way must be better than a simpler one. One that is no better has
-such a difference by luck one time in fifteen."""
-
 NOISE_OF_STACKING = 3.0
-"""The same for stacking, which has many ways to be lucky and whose models read the rows' tails: on Ames it was chosen
-for gains of 1% at 1.5 standard errors, and was 5% worse than greedy selection on other rows."""
+"""Standard errors by which stacking must be better than what doesn't stack. It has many ways to be lucky, and its
+models read the rows' tails: on Ames it was chosen for gains of 1% at 1.5 standard errors, and was 5% worse than greedy
+selection on other rows."""
 
 
 class OutOfTimeError(Exception):
@@ -168,7 +165,7 @@ class Way:
 
     def beats(self, other: Way) -> bool:
         """Whether it is better by more than noise: so many standard errors of the mean difference."""
-        noise = NOISE_OF_STACKING if self.combiner.stacks and not other.combiner.stacks else NOISE
+        noise = NOISE_OF_STACKING if self.combiner.stacks and not other.combiner.stacks else self.combiner.noise
         gains = other.losses - self.losses
         gains = gains[~np.isnan(gains)]
         if len(gains) < 2 or not np.isfinite(gains).all():

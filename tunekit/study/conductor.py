@@ -17,7 +17,7 @@ from typing import Any
 
 from tunekit.drivers import ProposalCost
 from tunekit.executors import Child, Ended, Executor, Job, Limits
-from tunekit.families import Family
+from tunekit.families import Baseline, Family
 from tunekit.ledger import Ledger, Running
 from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
 from tunekit.study.allocation import FIRST_SHARE, Tally, fits, next_family
@@ -39,6 +39,12 @@ MOST_REPEATS = 20
 MOST_LOST = 3
 """A trial whose place was lost (a machine, a process server) so often is taken to be the cause."""
 
+LEAST_EPOCHS = 8
+"""A net that its share of the time leaves fewer in each fold is a waste of it: others would do better by then."""
+
+CUT_SHORT = 0.7
+"""Of its share, what a net takes at least that was ended by the time; one that takes less had nothing more to learn."""
+
 LAST_WORDS = 2.0
 """Seconds at the end of a search for trials that are done to hand over what they wrote."""
 
@@ -51,7 +57,7 @@ class _Flight:
         running: its record.
         child: its process.
         verdict: how it ended, by its own word; None as long as it runs.
-        share: seconds that it may take, if nobody has timed its family and it doesn't end in time by itself.
+        share: seconds that it may take, if nobody has timed its family.
     """
 
     running: Running
@@ -190,8 +196,7 @@ class Conductor:
         metric, seed = self._prepared.metric, running.trial.seed
         task = TrialTask(family, metric, seed, self._threads, seconds, rungs, self._costs, self._board)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
-        share = None if family.needs_tensorflow else self._share_for(family)  # nets end in time
-        self._flights.append(_Flight(running, executor.start(job), share=share))
+        self._flights.append(_Flight(running, executor.start(job), share=self._share_for(family)))
         self._observer.trial_started(running.trial)
 
     def _seconds_for(self, family: Family) -> float | None:
@@ -302,18 +307,31 @@ class Conductor:
             trial.best_epochs.append(best_epoch)
         last = fold + 1 == len(self._prepared.folds)
         more = self._ledger.worth_more(flight.running, trial.score, FOLD_STEP + fold) or last
-        expected = seconds * len(self._prepared.folds)
-        if fold == 0 and not last and flight.share is not None and expected > flight.share:
+        if fold == 0 and not last and (needed := self._needed(flight, seconds)) is not None:
             more = False
             flight.verdict = State.INTERRUPTED
             self._given_up.add(trial.family)
             trial.error = (
-                f"ended after its first fold: all would take some {expected:.0f} s, more than its share of the time "
+                f"ended after its first fold: all would take some {needed:.0f} s, more than its share of the time "
                 "left; it is run again in a search with more"
             )
         elif not more:
             trial.error = f"stopped after {fold + 1} of {len(self._prepared.folds)} folds: others were better by then"
         flight.child.send(more)
+
+    def _needed(self, flight: _Flight, seconds: float) -> float | None:
+        """Seconds that all folds would take, by the first, where they are more than the trial's share; else None."""
+        folds, share, trial = len(self._prepared.folds), flight.share, flight.running.trial
+        if share is None:
+            return None
+        needed = seconds * folds
+        if self._families[trial.family].needs_tensorflow:  # it ends in time, but may have learnt next to nothing
+            epochs = len(trial.curve)
+            others = any(tally.seconds for name, tally in self._tallies.items() if name != Baseline.name)
+            if not others or not 0 < epochs < LEAST_EPOCHS or needed < CUT_SHORT * share:
+                return None
+            needed *= LEAST_EPOCHS / epochs
+        return needed if needed > share else None
 
     def _end_by(self, flight: _Flight, last: Ended) -> None:
         """End a trial by its own verdict, or by how its process ended."""
