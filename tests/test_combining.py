@@ -16,6 +16,7 @@ from tunekit.ensemble.calibration import Calibration, calibrate, kinds_for
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
 from tunekit.ensemble.nesting import blocks, nested
 from tunekit.ensemble.quick import COUNTS, MANY, MEANS, scores_of
+from tunekit.ensemble.single import Single
 from tunekit.ensemble.threshold import best_threshold
 from tunekit.errors import ExportError
 from tunekit.export import write_bundle
@@ -86,8 +87,8 @@ def test_it_does_no_worse_than_the_worst_member_on_new_rows(combiner: Combiner, 
     rows = Judged(target, (everything,))
     fitted = combiner.fit(given)
     combined, alone = scores_of(given.metric, rows, fitted.apply(stack)[None])[0], scores_of(given.metric, rows, stack)
-    if len(fitted.used) == 1:
-        assert combined == pytest.approx(alone.min())
+    if isinstance(combiner, Single):
+        assert combined < alone.max()
     else:
         assert combined < alone.min(), "the smaller, the better: five noisy ones help"
 
@@ -233,8 +234,8 @@ def test_the_score_is_of_rows_that_were_not_fitted_on() -> None:
 
 def test_the_best_alone_is_used_where_others_help_by_luck_only() -> None:
     random = np.random.default_rng(0)
-    target = random.normal(size=300)
-    stack = [(target + random.normal(0, 0.5, 300))[:, None], *(random.normal(0, 0.5, (300, 1)) for _ in range(40))]
+    target = random.normal(size=100)
+    stack = [(target + random.normal(0, 0.3, 100))[:, None], *(random.normal(0, 2, (100, 1)) for _ in range(60))]
     rows, metric = in_parts(target), find_metric("mae", "regression", 1)
     assert np.count_nonzero(greedy_selection(stack, rows, metric)) > 1
     chosen = choose(stack, rows, metric, task="regression", combiners=COMBINERS[:2])
