@@ -1,7 +1,9 @@
 """What a person sees of a study in MLflow: its real pages on a real search, in a real browser."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from browser import Page, browse, needs_chromium  # type: ignore[import-not-found]
@@ -80,5 +82,13 @@ def test_a_study_is_found_with_its_trials_curves_and_artifacts(searched: Path, a
         await page.go(f"{experiment}/runs/{net['id']}/artifacts/model.txt")
         await page.shows("model.txt", "Total params")
         await page.picture("mlflow-8-layers")
+
+        trials = [one["id"] for one in runs if one["tags"]["tunekit.kind"] == "trial"]
+        number = experiment.rpartition("/")[2]
+        chosen = f"runs={quote(json.dumps(trials))}&experiments={quote(json.dumps([number]))}"
+        await page.go(f"{address}/#/compare-runs?{chosen}")
+        await page.shows(f"Comparing {len(trials)} Runs", "Parallel Coordinates Plot")
+        await page.until("document.querySelectorAll('.parcoords').length > 0")
+        await page.picture("mlflow-9-parallel-coordinates")
 
     browse(visit, address)
