@@ -3,19 +3,28 @@
 Per trial, what is counted is the time from the end of a worker's trial to the end of its next one in which nothing is
 built, fitted or predicted: asking the driver, starting the process, waiting for answers, recording, mirroring.
 
+With --tracking, the search runs without MLflow, and its trials are then written into an MLflow store of their own, as
+the search's thread would: how much computing each one takes, which a busy machine changes less than seconds on the clock.
+
 Run: python benchmarks/overhead.py --budget 10m --json overhead.json
+     python benchmarks/overhead.py --budget 1m --tracking
 """
 
 import argparse
 import heapq
 import json
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tunekit.study import load_study, parse_duration
+from tunekit.tracking import Observer, StudyFacts
+from tunekit.tracking.mlflow import QUIET
+from tunekit.trial import Trial
 
 STUDY = Path(__file__).parents[1] / "studies" / "ames.py"
 
@@ -41,6 +50,50 @@ def measure(study_file: Path, budget: str, workers: int | None) -> dict[str, flo
     }
 
 
+class Recorder(Observer):
+    """Keeps what an observer is told of a search."""
+
+    def __init__(self) -> None:
+        self.facts: StudyFacts | None = None
+        self.trials: list[Trial] = []
+
+    def study_started(self, facts: StudyFacts, trials: Sequence[Trial]) -> None:
+        """Keep the facts."""
+        self.facts = facts
+
+    def trial_ended(self, trial: Trial) -> None:
+        """Keep the trial."""
+        self.trials.append(trial)
+
+
+def of_tracking(study_file: Path, budget: str, workers: int | None) -> dict[str, float]:
+    """What MLflow costs for each trial: written one by one, as those of slow trials are, and all at once."""
+    os.environ.update(QUIET)
+    from tunekit.tracking.mirror import Mirror
+
+    recorder = Recorder()
+    with tempfile.TemporaryDirectory() as root:
+        load_study(study_file).run(budget=budget, root=root, workers=workers, observers=[recorder])
+        facts, trials = recorder.facts, recorder.trials
+        assert facts is not None
+        epochs = statistics.mean(len(trial.curve) for trial in trials)
+        found = {"trials": len(trials), "epochs_of_a_trial": epochs}
+        for name, at_once in (("one_by_one", 1), ("at_once", len(trials))):
+            mirror = Mirror(Path(root) / name, None, True)
+            mirror.start(facts, trials[:2])  # what is imported and made by the first is no cost of the others
+            mirror.flush()
+            begun, computed = time.monotonic(), time.process_time()
+            for place, trial in enumerate(trials[2:], start=1):
+                mirror.trial(trial)
+                if place % at_once == 0:
+                    mirror.flush()
+            mirror.flush()
+            found[f"mlflow_cpu_ms_{name}"] = 1000 * (time.process_time() - computed) / len(trials[2:])
+            found[f"mlflow_ms_{name}"] = 1000 * (time.monotonic() - begun) / len(trials[2:])
+            mirror.close()
+    return found
+
+
 def per_trial(trials: list[dict[str, Any]]) -> dict[str, float]:
     """Milliseconds per trial in which its worker did not work on it; interrupted trials are left out."""
     trials = sorted((one for one in trials if one["state"] != "interrupted"), key=lambda one: one["started"])
@@ -63,9 +116,11 @@ if __name__ == "__main__":
     parser.add_argument("--budget", default="10m")
     parser.add_argument("--study", type=Path, default=STUDY)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--tracking", action="store_true", help="what MLflow alone costs")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    figures = measure(arguments.study, arguments.budget, arguments.workers)
+    make = of_tracking if arguments.tracking else measure
+    figures = make(arguments.study, arguments.budget, arguments.workers)
     for name, figure in figures.items():
         print(f"{name:30} {figure:10.3f}")
     if arguments.json:

@@ -133,11 +133,15 @@ class Mirror:
         start, end = span(trial)
         run = self._runs.get(trial.number)
         if not _is_mirrored(run):
+            record = trial_record(trial, self._standings.facts)
             if run is None:
                 tags = {MLFLOW_PARENT: self._parent, KIND: "trial", NUMBER: str(trial.number), **self._common_tags()}
+                # Each tag that is set later is looked up before; that of the state says that the rest was written.
+                tags |= {name: value for name, value in record.tags.items() if name != STATE}
                 run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=trial.name)
                 self._runs[trial.number] = run
-            self._log(run.info.run_id, trial_record(trial, self._standings.facts))
+                record.tags = {STATE: record.tags[STATE]}
+            self._log(run.info.run_id, record)
             summary = self._standings.facts.file(trial, MODEL_SUMMARY)
             if summary is not None:
                 self._client.log_artifact(run.info.run_id, str(summary))
