@@ -4,7 +4,7 @@ Per trial, what is counted is the time from the end of a worker's trial to the e
 built, fitted or predicted: asking the driver, starting the process, waiting for answers, recording, mirroring.
 
 With --tracking, the search runs without MLflow, and its trials are then written into an MLflow store of their own, as
-the search's thread would: how much computing each one takes, which a busy machine changes less than seconds on the clock.
+the search's thread would: how much computing each one takes, which a busy machine changes less than what a clock tells.
 
 Run: python benchmarks/overhead.py --budget 10m --json overhead.json
      python benchmarks/overhead.py --budget 1m --tracking
