@@ -149,6 +149,25 @@ def test_operations_that_tf2onnx_does_not_know() -> None:
     np.testing.assert_allclose(received, np.asarray(model(given)), atol=1e-6)  # float32
 
 
+def test_grouped_convolutions_which_keras_compiles_by_itself() -> None:
+    import keras
+    import onnxruntime
+    import tensorflow as tf
+
+    from tunekit.export.nets import net_to_onnx
+
+    usual = tf.function
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3, groups=2)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    graph = net_to_onnx(model, "array image")
+    assert tf.function is usual
+    cells = np.random.default_rng(0).normal(size=(3, 8, 8, 4)).astype(np.float32)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    found = session.run(None, {session.get_inputs()[0].name: cells})[0]
+    np.testing.assert_allclose(found, model(cells), atol=1e-6)  # float32
+
+
 def test_nets_that_do_not_fit_are_refused() -> None:
     import keras
 

@@ -188,6 +188,19 @@ def test_files_that_can_not_be_read_are_named(tmp_path: Path, shape: Any, dtype:
         array_column(cells, shape, dtype, "image")
 
 
+def test_pictures_of_more_than_bytes_are_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep.png' can't be read as a picture: its values are 'I;16'.* 8 bits"):
+        Images([str(tmp_path / "deep.png")], ["a"]).load()
+
+
+def test_a_row_without_a_file_is_named(tmp_path: Path) -> None:
+    x, _ = pictures(1)
+    Image.fromarray(x[0]).save(tmp_path / "0.png")
+    with pytest.raises(DataError, match="row 1 has no picture: received None"):
+        Images([str(tmp_path / "0.png"), None], ["a", "b"]).load()
+
+
 def test_without_pillow_a_file_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(DataError, match=r"'a.png' is the name of a file, and Pillow, .* pip install pillow"):

@@ -209,6 +209,7 @@ def test_contradictions_are_refused() -> None:
         ("binary", [0.5, 0.5], "roc_auc"),
         ("binary", [0.75, 0.25], "roc_auc"),
         ("binary", [0.84, 0.16], "average_precision"),
+        ("binary", [0.05, 0.95], "roc_auc"),
     ],
 )
 def test_the_usual_metric_follows_the_task(task, shares, name) -> None:

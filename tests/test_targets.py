@@ -19,6 +19,7 @@ from tunekit.errors import DataError, FactoryError, MetricError
 from tunekit.families import NetData
 from tunekit.metrics import TargetMetric, find_metric, mean_metric
 from tunekit.space import HyperParameters
+from tunekit.study.prepared import prepare
 from tunekit.training.nets import fit_net
 from tunekit.training.trial import load_fold
 
@@ -110,6 +111,13 @@ def test_rows_without_one_of_the_targets_are_left_out() -> None:
 
 
 # Metrics.
+
+
+def test_labels_are_judged_by_average_precision_if_not_said_otherwise() -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": random.normal(size=400), "a": random.random(400) < 0.5, "b": random.random(400) < 0.1})
+    data = tk.Table(frame, target=["a", "b"]).load()
+    assert prepare(data, tk.KFold(2), None, seed=0).metric.name == "mean_average_precision"
 
 
 def test_labels_are_judged_by_their_mean_average_precision() -> None:

@@ -212,6 +212,18 @@ def test_word_vectors_are_read_and_the_rest_begin_at_random(tmp_path: Path) -> N
         word_vectors(tmp_path / "none.txt", [], 2)
 
 
+def test_word_vectors_of_words_with_blanks_and_what_is_no_file_of_vectors(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("a 1.0 2.0\n. . . 3 4\nb 5 6\n")
+    np.testing.assert_array_equal(word_vectors(path, ["b", "a"], 3)[1:], [[5, 6], [1, 2]])
+    path.write_text("a\t1.0\t2.0\nb\t5\t6\n")
+    with pytest.raises(DataError, match="line 1 has no numbers after a blank"):
+        word_vectors(path, ["a"], 2)
+    path.write_text("x 1.0 2.0\n")
+    with pytest.raises(DataError, match="none of the 2 words of the texts is in"):
+        word_vectors(path, ["a", "b"], 3)
+
+
 def test_the_layout_of_a_net_on_texts() -> None:
     import keras
 

@@ -151,8 +151,13 @@ def usual_metric(task: str, shares: Sequence[float]) -> tuple[str, str]:
         return "qwk", "classes in an order: agreement, an error counting by its squared distance"
     if task == "multiclass":
         return "logloss", "classes: good probabilities are rewarded (accuracy only counts hits)"
-    if min(shares) < IMBALANCED:
-        return "average_precision", f"the rarer class has {min(shares):.0%} of the rows: precision and recall tell more"
+    if shares[0] < IMBALANCED:
+        return "roc_auc", (
+            f"the first class has {shares[0]:.0%} of the rows; to find it is what average_precision and f1 judge where "
+            "it is the second one: say classes=, the rarer one last"
+        )
+    if shares[1] < IMBALANCED:
+        return "average_precision", f"the rarer class has {shares[1]:.0%} of the rows: precision and recall tell more"
     return "roc_auc", "two balanced classes: how well they are told apart, at any threshold"
 
 

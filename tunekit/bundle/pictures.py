@@ -12,6 +12,9 @@ from tunekit.errors import DataError
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """What Pillow calls pictures of so many channels."""
 
+BYTES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+"""What it calls pictures with at most eight bits a channel."""
+
 
 def read_picture(
     path: str | os.PathLike[str], channels: int, size: tuple[int, int] | None, place: str = ""
@@ -39,6 +42,11 @@ def read_picture(
         ) from error
     try:
         with Image.open(path) as opened:
+            if opened.mode not in BYTES:  # Pillow would clip them: nearly all of a picture would be white
+                raise ValueError(
+                    f"its values are {opened.mode!r} in Pillow's words, not bytes; save it with 8 bits a channel, or "
+                    "give its values as arrays"
+                )
             picture = opened.convert(MODES[channels])
             if size is not None and size != (picture.height, picture.width):
                 picture = picture.resize((size[1], size[0]))

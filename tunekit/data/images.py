@@ -211,7 +211,9 @@ class Images(Arrays):
     def _read(self, files: Sequence[str | Path]) -> npt.NDArray[np.uint8]:
         """Pictures of files, all brought to one size."""
         cells: list[npt.NDArray[np.uint8]] = []
-        for path in files:
+        for row, path in enumerate(files):
+            if not isinstance(path, (str, Path)):
+                raise DataError(f"row {row} has no picture: received {path!r}, expected the path of a file")
             size = self._size or (cells[0].shape[:2] if cells else None)
             cells.append(read_picture(path, 1 if self._gray else 3, size))
         return np.stack(cells)

@@ -72,10 +72,13 @@ def word_vectors(path: Path, words: Sequence[str], numbers: int, seed: int = 0) 
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                word, *values = line.rstrip().split(" ")
+                width = table.shape[1]  # once it is known, what stands before the numbers is the word, with its blanks
+                word, *values = line.rstrip().rsplit(" ", width) if width else line.rstrip().split(" ")
                 if number == 1 and len(values) == 1:
                     continue
-                table = table if table.shape[1] else np.zeros((numbers, len(values)), dtype=np.float32)
+                if not values:
+                    raise ValueError(f"line {number} has no numbers after a blank")
+                table = table if width else np.zeros((numbers, len(values)), dtype=np.float32)
                 if len(values) != table.shape[1]:
                     raise ValueError(f"line {number} has {len(values)} numbers, those before have {table.shape[1]}")
                 if word in places:
@@ -86,6 +89,11 @@ def word_vectors(path: Path, words: Sequence[str], numbers: int, seed: int = 0) 
             f"word vectors can't be read from {str(path)!r}: {error}; expected a text file with a word and its numbers "
             "in each line, as GloVe has it"
         ) from error
+    if places and not found:
+        raise DataError(
+            f"none of the {len(places)} words of the texts is in {str(path)!r}; expected vectors of words of the same "
+            "language, written in small letters"
+        )
     spread = float(table[found].std()) if found else 1.0
     absent = np.setdiff1d(np.arange(1, numbers), found)
     table[absent] = np.random.default_rng(seed).normal(0.0, spread, (len(absent), table.shape[1]))

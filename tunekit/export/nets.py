@@ -95,17 +95,36 @@ def _trace(model: keras.Model, layout: str) -> _Trace:
     def call(given: Any, values: list[Any]) -> Any:
         return model.stateless_call(values[:trainable], values[trainable:], given, training=False)[0]
 
-    function = tf.function(call).get_concrete_function(inputs, weights)
-    names = [spec.name for spec in [*flat, *weights]]
-    fingerprint = _fingerprint(function)
-    if fingerprint is None:
-        function = tf.function(lambda given: model(given, training=False)).get_concrete_function(inputs)
-        names = [spec.name for spec in flat]
+    with _without_compiled_parts():
+        function = tf.function(call).get_concrete_function(inputs, weights)
+        names = [spec.name for spec in [*flat, *weights]]
+        fingerprint = _fingerprint(function)
+        if fingerprint is None:
+            function = tf.function(lambda given: model(given, training=False)).get_concrete_function(inputs)
+            names = [spec.name for spec in flat]
     if len(function.outputs) != 1 or function.outputs[0].shape.rank != 2:
         shapes = [tuple(output.shape) for output in function.outputs]
         raise ExportError(f"a net has outputs of shapes {shapes}; expected one output of shape (rows, outputs)")
     given = [tensor.name for tensor in function.inputs]  # what it was called with, then what it captured
     return _Trace(function, dict(zip(given, names, strict=False)), fingerprint)
+
+
+@contextmanager
+def _without_compiled_parts() -> Iterator[None]:
+    """Trace what Keras compiles by itself as part of the whole: grouped convolutions, which ONNX can hold only so."""
+    import tensorflow as tf
+
+    usual = tf.function
+
+    def plain(function: Any = None, **options: Any) -> Any:
+        options.pop("jit_compile", None)
+        return usual(function, **options)
+
+    tf.function = plain
+    try:
+        yield
+    finally:
+        tf.function = usual
 
 
 def input_specs(model: keras.Model) -> Any:

@@ -143,10 +143,12 @@ def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> M
     chosen = metric if isinstance(metric, Mapping) else dict.fromkeys(names, metric)
     if wrong := set(chosen) ^ set(names):
         raise MetricError(f"metric={metric!r} and the targets {names} differ in {sorted(wrong)}; expected one for each")
+    labels = all(target.task == "binary" for target in data.targets)
     parts = []
     for column, target, outputs in places(data.targets):
         shares = np.bincount(data.target[:, column].astype(int)) / len(data) if target.classes else np.array([])
-        one = chosen[target.name] or usual_metric(target.task, list(shares))[0]
+        usual = "average_precision" if labels else usual_metric(target.task, list(shares))[0]
+        one = chosen[target.name] or usual  # of labels, the mean average precision
         parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs)))
     weight = None if data.weight is None else data.weight[development]
     return mean_metric(parts, data.target[development], data.constant(development), weight)
