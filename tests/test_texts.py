@@ -212,6 +212,11 @@ def test_word_vectors_are_read_and_the_rest_begin_at_random(tmp_path: Path) -> N
         word_vectors(tmp_path / "none.txt", [], 2)
 
 
+def test_long_texts_are_told_of() -> None:
+    notices = tk.Text(["good " * 401, "bad " * 400], ["a", "b"]).load().notices
+    assert "1 text(s) of column 'text' have more than 400 words: what comes after is not read" in notices
+
+
 def test_word_vectors_of_words_with_blanks_and_what_is_no_file_of_vectors(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text("a 1.0 2.0\n. . . 3 4\nb 5 6\n")

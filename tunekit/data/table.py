@@ -16,6 +16,7 @@ from tunekit.data.columnwise import Columns, typed_compactly
 from tunekit.data.dataset import BALANCED, Dataset
 from tunekit.data.schema import Column, Schema
 from tunekit.data.targets import Target
+from tunekit.data.terms import LONGEST, too_long
 from tunekit.errors import DataError
 
 Source = str | Path | pd.DataFrame | Callable[[], pd.DataFrame]
@@ -158,6 +159,9 @@ class Table:
                 )
             if kind in TEXTS and (empty := int((frame[name].map(is_missing)).sum())):
                 notices.append(f"{empty} text(s) of column {name!r} are empty: they have no words")
+            if kind in TEXTS and (cut := too_long(frame[name], TEXTS[kind])):
+                most = f"{LONGEST[TEXTS[kind]]:,} {TEXTS[kind]}"
+                notices.append(f"{cut} text(s) of column {name!r} have more than {most}: what comes after is not read")
             if kind == "category" and name not in self.kinds and _names_rows(frame[name]):
                 notices.append(
                     f"column {name!r} has a different text in nearly every row and is left out "

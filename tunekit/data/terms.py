@@ -54,6 +54,17 @@ def learn_words(texts: Iterable[str], tokens: str) -> tuple[tuple[str, ...], int
     return tuple(frequent[:MOST_WORDS]), min(max(length, 1), LONGEST[tokens])
 
 
+def too_long(texts: Iterable[object], tokens: str) -> int:
+    """How many texts have more tokens than are read.
+
+    >>> too_long(["word " * 400, "word " * 401, None], "words")
+    1
+    """
+    most = LONGEST[tokens]
+    long = (text for text in texts if isinstance(text, str) and len(text) > most)
+    return sum(len(split_text(text, tokens)) > most for text in long)
+
+
 def word_vectors(path: Path, words: Sequence[str], numbers: int, seed: int = 0) -> npt.NDArray[np.float32]:
     """A table of embeddings: (numbers, width), rows by the number of a word.
 
