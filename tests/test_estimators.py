@@ -188,7 +188,7 @@ def test_where_one_part_judges_models_learn_from_all_rows_in_the_end(tmp_path: P
     random = np.random.default_rng(0)
     x = random.normal(size=(400, 3))
     estimator = tk.TunekitRegressor(
-        budget="12s", families=[tk.Forest()], split=tk.Holdout(test=0.05, valid=0.4), random_state=0, root=tmp_path
+        budget="30s", families=[tk.Forest()], split=tk.Holdout(test=0.05, valid=0.4), random_state=0, root=tmp_path
     ).fit(x, x.sum(axis=1))
     told = estimator.bundle_.manifest["facts"]["ensemble"]["refit"]["told"]
     members = estimator.summary_["ensemble"]["members"]
