@@ -30,7 +30,7 @@ _TYPES = {
     **dict.fromkeys(TEXTS, "tensor(int32)"),
 }
 
-_ARRAY_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
+_ARRAY_TYPES = {"uint8": "tensor(uint8)", "int32": "tensor(int32)", "float32": "tensor(float)"}
 
 
 class Bundle:

@@ -15,9 +15,10 @@ category   object, str         "" (None, NaN, NaT and pandas.NA become "")
 text       object, str         "", which has no words; models read numbers of
                                words, see `tunekit.bundle.texts`
 characters as text             a text whose characters are its words
-array      uint8 or float32    not allowed: every cell is an array of the
-                               column's shape, such as an image, or the path
-                               of a picture's file
+array      uint8, int32 or     not allowed: every cell is an array of the
+           float32             column's shape, such as an image, or the path
+                               of a picture's file; int32 are codes, such as
+                               the numbers of words
 =========  ==================  ==========================================
 """
 
@@ -43,7 +44,13 @@ KINDS = ("number", "boolean", "date", "category", *TEXTS)
 ARRAY = "array"
 """The kind of a column whose cells are arrays."""
 
-ARRAY_TYPES = ("uint8", "float32")
+ARRAY_TYPES = ("uint8", "int32", "float32")
+
+_EXPECTED = {
+    "uint8": "whole numbers from 0 to 255",
+    "int32": "whole numbers of up to 32 bits, as codes are",
+    "float32": "finite numbers",
+}
 
 _TRUE = {"true", "t", "yes", "y", "1", "1.0"}
 _FALSE = {"false", "f", "no", "n", "0", "0.0"}
@@ -171,11 +178,12 @@ def _cells(cells: npt.NDArray[Any], shape: tuple[int, ...], dtype: str, name: st
         raise DataError(f"column {name!r}, row {first}: received an array of shape {cells.shape[1:]}, expected {shape}")
     if cells.dtype.kind not in "buif":
         raise DataError(f"column {name!r}, row {first}: received an array of {cells.dtype}, expected numbers")
-    typed = cells.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore"):  # what is no whole number is told below
+        typed = cells.astype(dtype, copy=False)
     axes = tuple(range(1, cells.ndim))
-    wrong = typed != cells if dtype == "uint8" else ~np.isfinite(typed)
+    wrong = ~np.isfinite(typed) if dtype == "float32" else typed != cells
     if len(bad := np.flatnonzero(wrong.any(axis=axes))):
-        expected = "whole numbers from 0 to 255" if dtype == "uint8" else "finite numbers"
+        expected = _EXPECTED[dtype]
         value = cells[bad[0]][wrong[bad[0]]].flat[0]
         raise DataError(f"column {name!r}, row {first + bad[0]}: its array holds {value}, expected {expected} only")
     return typed

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.columns import ARRAY
+from tunekit.data.codes import CODES, amounts, check_codes
 from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.schema import Column, Schema
@@ -56,6 +57,7 @@ class Batches:
         classes: the classes in order; of two, the second is the positive one. Default: sorted.
         ordered: whether they have an order; see `Table`.
         class_weight: what rows of each class weigh in training; see `Table`.
+        kinds: {"words": "codes"} for an input of whole numbers that are names; see `Arrays`.
         kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
 
     Raises:
@@ -80,7 +82,10 @@ class Batches:
         ordered: bool = False,
         class_weight: Mapping[Any, float] | str | None = None,
         kind: str | None = None,
+        kinds: Mapping[str, str] | None = None,
     ) -> None:
+        if wrong := [one for one in (kinds or {}).values() if one != CODES]:
+            raise DataError(f"the kind {wrong[0]!r} is none of an input of batches; expected {CODES!r}")
         if suits not in NAMES:
             raise DataError(f"suits is {suits!r}; expected one of {', '.join(map(repr, NAMES))}")
         if steps is not None and steps < 1:
@@ -93,6 +98,7 @@ class Batches:
         self.ordered = ordered
         self.class_weight = class_weight
         self.kind = checked_kind(kind)
+        self.kinds = dict(kinds or {})
         self._drawn: Drawn | None = None
 
     def load(self) -> Dataset:
@@ -106,6 +112,11 @@ class Batches:
                 f"{'a temporary folder' if self.folder is None else str(self.folder)!r} ({drawn.nbytes / 1e6:,.0f} MB)"
             ]
         self._drawn = drawn
+        check_codes(self.kinds, [one["name"] for one in drawn.inputs])
+        if stale := [one["name"] for one in drawn.inputs if (one["dtype"] == "int32") != (one["name"] in self.kinds)]:
+            raise DataError(f"{str(self.folder)!r} has input {stale[0]!r} of another kind; delete it to draw it anew")
+        if self.suits == "arrays":
+            notices += [amounts(one["name"]) for one in drawn.inputs if one.get("whole")]
         target, classes, targets = typed_y(_targets(drawn.targets), self.kind, self.classes)
         return Dataset(
             schema=Schema(tuple(self._column(one) for one in drawn.inputs)),
@@ -131,7 +142,7 @@ class Batches:
             temporary = tempfile.mkdtemp(prefix="tunekit-rows-")
             weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
             folder = Path(temporary) / "rows"
-        with Writer(folder, channels=self.suits == "images") as writer:
+        with Writer(folder, channels=self.suits == "images", codes=self.kinds) as writer:
             for number, batch in enumerate(self._batches()):
                 try:
                     writer.add(*_parts(batch, NAMES[self.suits]))

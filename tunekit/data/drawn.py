@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ class Drawn:
 
     Args:
         folder: holds `input_<k>.npy`, `target_<k>.npy`, perhaps `weight.npy`, and `rows.json`.
-        inputs: name, shape and dtype of each input; the shape of numbers is empty.
+        inputs: name, shape and dtype of each input, and whether amounts came as whole numbers; the shape of numbers is
+            empty.
         names: of the targets.
         rows: how many.
         batches: that they came in.
@@ -79,9 +81,11 @@ class Writer:
     Args:
         folder: of the rows; an incomplete one is replaced.
         channels: give pictures without an axis of channels one.
+        codes: names of inputs whose whole numbers are names, and are not scaled.
     """
 
-    def __init__(self, folder: Path, *, channels: bool) -> None:
+    def __init__(self, folder: Path, *, channels: bool, codes: Collection[str] = ()) -> None:
+        self._codes = codes
         self._folder = folder
         self._channels = channels
         self._draft = folder.with_name(f"{folder.name}.part")
@@ -175,11 +179,14 @@ class Writer:
             if cells.dtype.kind not in "buif" or not cells.ndim:
                 raise DataError(
                     f"input {name!r} came as {cells.dtype} of shape {cells.shape}; expected numbers, (rows,) or (rows, "
-                    "...): give texts as the numbers of their words, and classes as their numbers"
+                    "...): give texts as the numbers of their words, which kinds={name: 'codes'} keeps as they are, "
+                    "and classes as their numbers"
                 )
             shape = (*cells.shape[1:], 1) if self._channels and cells.ndim == 3 else cells.shape[1:]
-            dtype = "float64" if not shape else "uint8" if cells.dtype == np.uint8 else "float32"
-            self._inputs.append({"name": name, "shape": list(shape), "dtype": dtype})
+            small = "uint8" if cells.dtype == np.uint8 else "float32"
+            dtype = "float64" if not shape else "int32" if name in self._codes else small
+            whole = {"whole": True} if dtype == "float32" and cells.dtype.kind in "iu" else {}
+            self._inputs.append({"name": name, "shape": list(shape), "dtype": dtype, **whole})
         paths = [self._draft / f"input_{number}.npy" for number in range(len(inputs))]
         self._files = [self._open.enter_context(path.open("wb")) for path in paths]
         for one, file in zip(self._inputs, self._files, strict=True):

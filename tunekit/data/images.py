@@ -12,6 +12,7 @@ import pandas as pd
 
 from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.bundle.pictures import read_picture
+from tunekit.data.codes import CODES, amounts, check_codes
 from tunekit.data.dataset import Dataset
 from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
 from tunekit.data.table import Table, checked_kind, in_order, row_weights, typed_y, weights_by_class
@@ -45,7 +46,9 @@ class Arrays:
         ordered: whether they have an order; see `Table`.
         class_weight: what rows of each class weigh in training; see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
-        kinds: of the table's columns, where they aren't what they look like, such as {"said": "text"}; see `Table`.
+        kinds: of the table's columns, where they aren't what they look like, such as {"said": "text"}; see `Table`. And
+            {"words": "codes"} for an input of whole numbers that are names, not amounts, such as those of words: they
+            are not scaled, and a net of your own may look them up in an `Embedding`.
 
     Raises:
         DataError: on `load`, where the rows can't be used; it names the row.
@@ -73,9 +76,10 @@ class Arrays:
         kinds: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = checked_kind(kind)
-        if kinds and table is None:
-            raise DataError(f"kinds={dict(kinds)!r} came without a table; expected table=, whose columns they are of")
         self.kinds = dict(kinds or {})
+        self._codes = {name for name, one in self.kinds.items() if one == CODES}
+        if len(self.kinds) > len(self._codes) and table is None:
+            raise DataError(f"kinds={self.kinds!r} came without a table; expected table=, whose columns they are of")
         self.x = x
         self.y = y
         self.table = table
@@ -93,10 +97,13 @@ class Arrays:
         inputs = dict(x) if isinstance(x, Mapping) else {self.input_name: x}
         if taken := sorted(COLUMN_INPUTS & set(map(str, inputs))):
             raise DataError(f"an input is named {taken[0]!r}, as that of a table's columns is; expected another name")
-        columns, typed = [], {}
+        check_codes(self._codes, inputs)
+        columns, typed, notices = [], {}, []
         for name, cells in inputs.items():
             column, typed[str(name)] = self.column(str(name), cells)
             columns.append(column)
+            if self.suits == "arrays" and column.dtype == "float32" and np.asarray(cells[0]).dtype.kind in "iu":
+                notices.append(amounts(str(name)))
         others = None if self.table is None else self._beside(typed, y)
         target, classes, targets = typed_y(named_targets(y, TARGET), self.kind, self.classes)
         lengths = {name: len(cells) for name, cells in typed.items()} | {TARGET: len(target)}
@@ -114,7 +121,7 @@ class Arrays:
             ids=np.arange(len(target)),
             group=None if self.group is None else pd.factorize(np.asarray(self.group))[0].astype(np.int64),
             weight=None if self.weight is None else row_weights(self.weight, "weight"),
-            notices=() if others is None else others.notices,
+            notices=(*notices, *(() if others is None else others.notices)),
             targets=targets,
             ordered=in_order(classes, self.ordered),
             class_weight=weights_by_class(self.class_weight, classes),
@@ -129,7 +136,8 @@ class Arrays:
         if taken or len(table) != len(values):
             told = f"{len(table)} rows" if not taken else f"columns named {', '.join(sorted(taken))}, as an input is"
             raise DataError(f"the table has {told}; expected {len(values)} rows, and names of its own for its columns")
-        return Table(table.assign(**{name: list(values)}), target=name, kinds=self.kinds).load()
+        kinds = {name: one for name, one in self.kinds.items() if one != CODES}
+        return Table(table.assign(**{name: list(values)}), target=name, kinds=kinds).load()
 
     def rows(self) -> tuple[Any, Any]:
         """(x, y) as they were given."""
@@ -144,7 +152,8 @@ class Arrays:
             )
         shape = self.shape_of(name, first.shape)
         small = isinstance(cells, np.ndarray) and cells.dtype == np.uint8
-        column = Column(name, ARRAY, shape=shape, dtype="uint8" if small else "float32")
+        dtype = "int32" if name in self._codes else "uint8" if small else "float32"
+        column = Column(name, ARRAY, shape=shape, dtype=dtype)
         return column, array_column(cells, shape, column.dtype, name)
 
     def shape_of(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

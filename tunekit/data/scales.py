@@ -83,8 +83,13 @@ class ArrayScale:
 
     @classmethod
     def fit(cls, name: str, cells: Any) -> ArrayScale:
-        """Learn from the cells of training rows, (n, *shape), some at a time: memory holds no second copy of them."""
+        """Learn from the cells of training rows, (n, *shape), some at a time: memory holds no second copy of them.
+
+        Codes (int32) stay as they are: which they are is all they say.
+        """
         channels = cells.shape[-1]
+        if cells.dtype == np.int32:
+            return cls(name, cells.shape[1:], np.zeros(channels, np.float32), np.ones(channels, np.float32))
         total, squares, count = np.zeros(channels), np.zeros(channels), cells.size // max(channels, 1)
         step = rows_at_once(cells)
         for start in range(0, len(cells), step):

@@ -48,7 +48,7 @@ class Column:
         levels: for a category, its texts in sorted order; for a text, its words, the most frequent first. The code of
             a level is its position plus one.
         shape: of an array's cells; the last axis is that of the channels. Of a text, how many words are read.
-        dtype: of an array: "uint8" or "float32".
+        dtype: of an array: "uint8", "float32", or "int32" for codes.
         by: of an array: the category column whose levels are each scaled by their own rows; "" to scale all alike.
         parts: what a date becomes: some of `CALENDAR`, or a cycle's "_sin" and "_cos".
     """
