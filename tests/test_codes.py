@@ -65,7 +65,7 @@ def test_whole_numbers_of_which_nothing_is_said_are_told_of() -> None:
         (lambda: tk.Arrays(WORDS, TOLD, kinds={"word": "codes"}).load(), "names no input; expected one of array"),
         (lambda: tk.Arrays({"words": WORDS / 2}, TOLD, kinds=KINDS).load(), r"holds \d+\.5, expected whole numbers of"),
         (lambda: tk.Arrays({"words": WORDS * 2**40}, TOLD, kinds=KINDS).load(), "expected whole numbers of up to 32"),
-        (lambda: tk.Arrays(WORDS, TOLD, kinds={"other": "text"}), "came without a table"),
+        (lambda: tk.Arrays(WORDS, TOLD, kinds={"other": "text"}).load(), "names 'other', which is no target, no input"),
         (lambda: tk.Batches(drawn, kinds={"words": "text"}), "the kind 'text' is none of an input of batches"),
     ],
 )

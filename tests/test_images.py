@@ -133,6 +133,12 @@ def test_a_folder_of_files_by_class(tmp_path: Path) -> None:
     order = [*np.flatnonzero(y == 0), *np.flatnonzero(y == 1)]
     np.testing.assert_array_equal(data.columns["image"][..., 0], x[order])
     assert Images(tmp_path, size=(4, 6)).load().schema.columns[0].shape == (4, 6, 3)
+    assert not data.notices
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "bird" / "deep").mkdir(parents=True)
+    said, empty = Images(tmp_path).load().notices
+    assert "1 file(s) are left out, such as 'cat/notes.txt'" in said
+    assert empty == "1 folder(s) without pictures are no class: bird"
     (tmp_path / "cat" / "broken.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"broken.png' can't be read as a picture"):
         Images(tmp_path).load()
@@ -427,8 +433,25 @@ def test_columns_beside_arrays_and_texts_are_what_is_said_of_them() -> None:
     assert {column.name: column.kind for column in tk.Images(x, y, table=beside).load().schema.columns}[
         "said"
     ] == "category"
-    with pytest.raises(DataError, match=r"kinds=\{'said': 'text'\} came without a table"):
-        tk.Images(x, y, kinds={"said": "text"})
+    with pytest.raises(DataError, match="kinds names 'said', which is no target, no input of codes and no column"):
+        tk.Images(x, y, kinds={"said": "text"}).load()
+
+
+def test_kinds_of_targets_count() -> None:
+    x, _ = pictures(40)
+    y = {"stars": np.arange(40) % 5, "sold": np.arange(40) % 2}
+    found = Images(x, y, kinds={"stars": "number"}).load().targets
+    assert [target.task for target in found] == ["regression", "binary"]
+
+
+def test_rows_without_a_group_are_named() -> None:
+    x, _ = pictures(4)
+    y = [1.5, 2.5, 3.5, 4.5]
+    with pytest.raises(DataError, match=r"1 row\(s\) have no group \('group'\), the first of them row 2; expected one"):
+        Images(x, y, group=["a", "b", None, "a"]).load()
+    frame = pd.DataFrame({"x": [1.0, 2, 3, 4], "who": ["a", None, "b", "b"], "y": y})
+    with pytest.raises(DataError, match=r"'who'.*, the first of them row 1"):
+        tk.Table(frame, target="y", group="who").load()
 
 
 @pytest.mark.slow

@@ -177,6 +177,8 @@ def moved(frame: pd.DataFrame, row: int, minutes: int) -> pd.DataFrame:
         (lambda: series(two(), target="place", series=None), "target 'place' holds category; expected numbers"),
         (lambda: series(two().assign(count=1.0)), "target 'count' has one value only"),
         (lambda: series(two(), lookback=7), "lookback=7 is no multiple of step=2"),
+        (lambda: series(two(), delay=[1, 2]), r"delay=\[1, 2\]; expected a whole number of periods"),
+        (lambda: series(two(), target=["count"]), r"target=\['count'\]; expected the name of one column"),
         (lambda: series(two(), delay=0), "delay=0; expected a whole number of periods, at least 1"),
         (lambda: series(two(), delay=1.5), "delay=1.5; expected a whole number"),
         (lambda: series(two(), lookback=60), "no window fits: the longest of 2 series has 40 periods of 1 hour"),

@@ -132,7 +132,7 @@ def test_other_whole_numbers_stay(numbers) -> None:
 
 
 def test_roles_are_not_read_by_models() -> None:
-    columns = {"key": ["a", "b", "c", "d"], "who": ["u", "u", None, "v"], "w": [1, 0, 2, 1], "x": [1, 2, 3, 4], "y": Y}
+    columns = {"key": ["a", "b", "c", "d"], "who": ["u", "u", "t", "v"], "w": [1, 0, 2, 1], "x": [1, 2, 3, 4], "y": Y}
     data = load(columns, id="key", group="who", weight="w")
     assert kinds(data) == {"x": "number"}
     assert data.ids.tolist() == ["a", "b", "c", "d"]

@@ -15,7 +15,7 @@ from tunekit.bundle.pictures import read_picture
 from tunekit.data.codes import CODES, amounts, check_codes
 from tunekit.data.dataset import Dataset
 from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
-from tunekit.data.table import Table, checked_kind, in_order, row_weights, typed_y, weights_by_class
+from tunekit.data.table import Table, checked_kind, groups_of, in_order, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
@@ -28,6 +28,23 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 TARGET = "y"
 """Name of the target."""
+
+
+def left_in(folder: Path, files: Sequence[Path]) -> list[str]:
+    """What is said of files and folders by class that give no picture."""
+    others = sorted({path for path in folder.rglob("*") if path.is_file()} - set(files))
+    empty = sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and path not in {one.parent for one in files}
+    )
+    notices = []
+    if others:
+        notices.append(
+            f"{len(others)} file(s) are left out, such as {str(others[0].relative_to(folder))!r}: pictures stand in "
+            f"the folder of their class and end with {', '.join(ENDINGS)}"
+        )
+    if empty:
+        notices.append(f"{len(empty)} folder(s) without pictures are no class: {', '.join(empty)}")
+    return notices
 
 
 class Arrays:
@@ -46,9 +63,10 @@ class Arrays:
         ordered: whether they have an order; see `Table`.
         class_weight: what rows of each class weigh in training; see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
-        kinds: of the table's columns, where they aren't what they look like, such as {"said": "text"}; see `Table`. And
-            {"words": "codes"} for an input of whole numbers that are names, not amounts, such as those of words: they
-            are not scaled, and a net of your own may look them up in an `Embedding`.
+        kinds: of the table's columns, where they aren't what they look like, such as {"said": "text"}; see `Table`. Of
+            targets, where there are several: "category" or "number". {"words": "codes"} for an input of whole numbers
+            that are names, not amounts, such as those of words: they are not scaled, and a net of your own may look
+            them up in an `Embedding`.
 
     Raises:
         DataError: on `load`, where the rows can't be used; it names the row.
@@ -78,8 +96,6 @@ class Arrays:
         self.kind = checked_kind(kind)
         self.kinds = dict(kinds or {})
         self._codes = {name for name, one in self.kinds.items() if one == CODES}
-        if len(self.kinds) > len(self._codes) and table is None:
-            raise DataError(f"kinds={self.kinds!r} came without a table; expected table=, whose columns they are of")
         self.x = x
         self.y = y
         self.table = table
@@ -88,9 +104,11 @@ class Arrays:
         self.classes = tuple(classes or ())
         self.ordered = ordered
         self.class_weight = class_weight
+        self._notices: list[str] = []
 
     def load(self) -> Dataset:
         """Check and type the rows."""
+        notices = self._notices = []
         x, y = self.rows()
         if y is None:
             raise DataError("y is None; expected a class or a number for each row")
@@ -98,14 +116,22 @@ class Arrays:
         if taken := sorted(COLUMN_INPUTS & set(map(str, inputs))):
             raise DataError(f"an input is named {taken[0]!r}, as that of a table's columns is; expected another name")
         check_codes(self._codes, inputs)
-        columns, typed, notices = [], {}, []
+        columns, typed = [], {}
         for name, cells in inputs.items():
             column, typed[str(name)] = self.column(str(name), cells)
             columns.append(column)
             if self.suits == "arrays" and column.dtype == "float32" and np.asarray(cells[0]).dtype.kind in "iu":
                 notices.append(amounts(str(name)))
         others = None if self.table is None else self._beside(typed, y)
-        target, classes, targets = typed_y(named_targets(y, TARGET), self.kind, self.classes)
+        wanted = named_targets(y, TARGET)
+        known = {*wanted, *self._codes, *([] if self.table is None else map(str, self.table.columns))}
+        if wrong := sorted(set(self.kinds) - known):
+            raise DataError(
+                f"kinds names {wrong[0]!r}, which is no target, no input of codes and no column of a table; expected "
+                f"one of {', '.join(sorted(known))}"
+            )
+        kinds = {name: one for name, one in self.kinds.items() if name in wanted}
+        target, classes, targets = typed_y(wanted, self.kind, self.classes, kinds)
         lengths = {name: len(cells) for name, cells in typed.items()} | {TARGET: len(target)}
         beside = {"weight": self.weight, "group": self.group}
         lengths |= {name: len(values) for name, values in beside.items() if values is not None}
@@ -119,7 +145,7 @@ class Arrays:
             target=target,
             classes=classes,
             ids=np.arange(len(target)),
-            group=None if self.group is None else pd.factorize(np.asarray(self.group))[0].astype(np.int64),
+            group=None if self.group is None else groups_of(self.group, "group"),
             weight=None if self.weight is None else row_weights(self.weight, "weight"),
             notices=(*notices, *(() if others is None else others.notices)),
             targets=targets,
@@ -136,7 +162,7 @@ class Arrays:
         if taken or len(table) != len(values):
             told = f"{len(table)} rows" if not taken else f"columns named {', '.join(sorted(taken))}, as an input is"
             raise DataError(f"the table has {told}; expected {len(values)} rows, and names of its own for its columns")
-        kinds = {name: one for name, one in self.kinds.items() if one != CODES}
+        kinds = {column: one for column, one in self.kinds.items() if column in table.columns}
         return Table(table.assign(**{name: list(values)}), target=name, kinds=kinds).load()
 
     def rows(self) -> tuple[Any, Any]:
@@ -215,6 +241,7 @@ class Images(Arrays):
                 f"{str(self._folder)!r} has no pictures in folders by class ({', '.join(ENDINGS)}); expected files "
                 "such as cat/001.png"
             )
+        self._notices += left_in(self._folder, files)
         return self._read(files), [path.parent.name for path in files]
 
     def _read(self, files: Sequence[str | Path]) -> npt.NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,8 +111,11 @@ class Series:
     ) -> None:
         whole = {"lookback": lookback, "delay": delay, "step": step, "season": season, "fill": fill}
         for name, value in whole.items():
-            if value is not None and (value != int(value) or value < (0 if name == "fill" else 1)):
+            number = isinstance(value, numbers.Real)
+            if value is not None and (not number or value != int(value) or value < (0 if name == "fill" else 1)):
                 raise DataError(f"{name}={value!r}; expected a whole number of periods, at least 1")
+        if not isinstance(target, str):
+            raise DataError(f"target={target!r}; expected the name of one column: a series has a single target")
         if lookback % step:
             raise DataError(f"lookback={lookback} is no multiple of step={step}; expected one, such as {step * 8}")
         self.source = source

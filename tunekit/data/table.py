@@ -103,7 +103,7 @@ class Table:
             classes=classes,
             ids=self._ids(frame),
             time=self._time(frame),
-            group=None if self.group is None else pd.factorize(frame[self.group])[0].astype(np.int64),
+            group=None if self.group is None else groups_of(frame[self.group], self.group),
             weight=self._weights(frame),
             notices=tuple(notices),
             targets=targets,
@@ -297,11 +297,26 @@ def checked_kind(kind: str | None) -> str | None:
 
 
 def typed_y(
-    columns: Mapping[str, Any], kind: str | None, classes: tuple[Any, ...]
+    columns: Mapping[str, Any], kind: str | None, classes: tuple[Any, ...], kinds: Mapping[str, str] | None = None
 ) -> tuple[npt.NDArray[np.float64], tuple[Any, ...], tuple[Target, ...]]:
-    """`typed_targets` of columns in any form, all of one kind."""
+    """`typed_targets` of columns in any form, all of one kind, or those of `kinds`."""
     wanted = {name: pd.Series(list(values)) for name, values in columns.items()}
-    return typed_targets(wanted, {} if kind is None else dict.fromkeys(wanted, kind), classes)
+    return typed_targets(wanted, ({} if kind is None else dict.fromkeys(wanted, kind)) | dict(kinds or {}), classes)
+
+
+def groups_of(values: Any, name: str) -> npt.NDArray[np.int64]:
+    """(n,): a number for each group.
+
+    Raises:
+        DataError: a row has none: nothing tells with which rows it belongs.
+    """
+    codes = pd.factorize(np.asarray(values))[0].astype(np.int64)
+    if len(bad := np.flatnonzero(codes < 0)):
+        raise DataError(
+            f"{len(bad)} row(s) have no group ({name!r}), the first of them row {bad[0]}; expected one for each: leave "
+            "these rows out, or give each a group of its own"
+        )
+    return codes
 
 
 def infer_kind(column: pd.Series[Any], name: str) -> str | None:
