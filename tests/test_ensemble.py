@@ -175,6 +175,12 @@ def test_a_cheap_model_that_does_as_well_is_named() -> None:
     assert near.verdict.endswith(
         f" The cheap reference (001 linear) does as well: {near.cheap:.5g}, within the noise of these rows."
     )
+    ahead = verdict(1.0, 1.001, cheap=0.5, noise=0.3)
+    assert ahead.cheap_interval is not None
+    assert ahead.cheap_interval[1] < 0
+    assert ahead.verdict.endswith(
+        f" The cheap reference (001 linear) is better, and the 95% interval of that is above zero: {ahead.cheap:.5g}."
+    )
     far = verdict(1.0, 1.2, cheap=1.5, noise=0.3)
     assert "cheap" not in far.verdict
     assert far.cheap_interval is not None

@@ -79,7 +79,10 @@ def judge(
     beaten, cheap = gain_over("baseline"), gain_over("cheap")
     verdict = _verdict(gain, gain_interval, beaten, scores, names, metric)
     if cheap is not None and not cheap[0] > 0 and (beaten is None or beaten[0] > 0):
-        verdict += f" {names['cheap']} does as well: {scores['cheap']:.5g}, within the noise of these rows."
+        better = cheap[1] < 0
+        how = "is better, and the 95% interval of that is above zero" if better else "does as well"
+        noise = "" if better else ", within the noise of these rows"
+        verdict += f" {names['cheap']} {how}: {scores['cheap']:.5g}{noise}."
     return Judgement(
         blend=scores["blend"],
         interval=_interval(resampled["blend"]),

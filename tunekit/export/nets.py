@@ -116,9 +116,9 @@ def _without_compiled_parts() -> Iterator[None]:
 
     usual = tf.function
 
-    def plain(function: Any = None, **options: Any) -> Any:
+    def plain(*given: Any, **options: Any) -> Any:
         options.pop("jit_compile", None)
-        return usual(function, **options)
+        return usual(*given, **options)
 
     tf.function = plain
     try:
