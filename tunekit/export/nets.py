@@ -204,7 +204,8 @@ def _convert(traced: _Trace, *, frozen: bool) -> onnx.ModelProto:
             operations = ", ".join(sorted({node.op for node in graph.node}))
             raise ExportError(
                 f"a net can't be written as ONNX: {error}; expected operations that ONNX has, and "
-                f"received {operations}. Build it from other layers, or leave its trial out of the blend"
+                f"received {operations}. Build it from other layers; or export another trial (tunekit export STUDY "
+                "--trial N), or take its family out of the study, whose blend is then made without it"
             ) from error
     return model
 
