@@ -319,10 +319,14 @@ def left_out(written: Any) -> dict[str, str]:
     return {section.key: " ".join(section.left_out) for section in written.sections if section.left_out}
 
 
+class Broken(tk.XGBoost):
+    def fit(self, *given: Any) -> Any:
+        raise ValueError("no tree will grow")
+
+
 def test_a_study_with_failed_trials_alone_says_why(tmp_path: Path) -> None:
-    study = tk.Study("small", data=tk.Table(houses(), target="Sale_Price"), families=[tk.XGBoost()], split=tk.KFold(2))
-    limits = Limits(seconds=0.001)
-    result = study.run(root=tmp_path, trials=2, workers=1, observers=[Listener()], limits=limits)
+    study = tk.Study("small", data=tk.Table(houses(), target="Sale_Price"), families=[Broken()], split=tk.KFold(2))
+    result = study.run(root=tmp_path, trials=2, workers=1, observers=[Listener()])
     assert {trial["state"] for trial in result.summary["trials"]} == {"failed"}
     written = result.report(tmp_path / "report.html")
     parsed = check_page((tmp_path / "report.html").read_text(), figures_of(written.sections))
