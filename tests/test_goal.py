@@ -227,13 +227,18 @@ def test_a_family_that_would_take_too_much_of_the_time_is_ended_after_a_fold(con
 
 
 @pytest.mark.parametrize(
-    ("epochs", "seconds", "state"),
-    [(2, 200.0, State.INTERRUPTED), (8, 200.0, State.COMPLETE), (2, 20.0, State.COMPLETE)],
-    ids=["cut short", "slow, but it learns", "nothing more to learn"],
+    ("epochs", "seconds", "score", "state"),
+    [
+        (2, 200.0, 9.0, State.INTERRUPTED),
+        (2, 200.0, 8.0, State.COMPLETE),
+        (8, 200.0, 9.0, State.COMPLETE),
+        (2, 20.0, 9.0, State.COMPLETE),
+    ],
+    ids=["cut short", "the best even so", "slow, but it learns", "nothing more to learn"],
 )
-def test_a_net_that_its_share_leaves_a_few_epochs_is_ended_after_a_fold(conduct, epochs, seconds, state) -> None:
-    executor = Scripted([9.0] * 3, of_net=(epochs, seconds))
-    first, net = conduct(executor, families=(Linear(), MLP()), budget=1000.0, trials=2)[:2]
+def test_a_net_that_its_share_leaves_a_few_epochs_is_ended_after_a_fold(conduct, epochs, seconds, score, state) -> None:
+    executor = Scripted([9.0, score, 5.0], of_net=(epochs, seconds))
+    first, net = conduct(executor, families=(Linear(), MLP()), budget=1000.0, score=6.0)[:2]
     assert [first.state, net.state] == [State.COMPLETE, state]
     assert (net.error or "").startswith("ended after its first fold: all would take some 1600 s") is (
         state is State.INTERRUPTED
@@ -241,8 +246,13 @@ def test_a_net_that_its_share_leaves_a_few_epochs_is_ended_after_a_fold(conduct,
 
 
 def test_a_net_that_there_is_nothing_beside_is_not_ended(conduct) -> None:
+    executor = Scripted([9.0, 9.0, 5.0], of_net=(2, 200.0))
+    assert conduct(executor, families=(Baseline(), MLP()), budget=1000.0, score=6.0)[1].state is State.COMPLETE
+
+
+def test_a_net_of_a_number_of_trials_is_not_ended(conduct) -> None:
     executor = Scripted([9.0] * 2, of_net=(2, 200.0))
-    assert conduct(executor, families=(Baseline(), MLP()), budget=1000.0, trials=2)[1].state is State.COMPLETE
+    assert conduct(executor, families=(Linear(), MLP()), budget=1000.0, trials=2)[1].state is State.COMPLETE
 
 
 def test_a_trial_gets_no_more_than_its_limit(conduct) -> None:

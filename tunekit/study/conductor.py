@@ -40,7 +40,7 @@ MOST_LOST = 3
 """A trial whose place was lost (a machine, a process server) so often is taken to be the cause."""
 
 LEAST_EPOCHS = 8
-"""A net that its share of the time leaves fewer in each fold is a waste of it: others would do better by then."""
+"""A net that its share of the time leaves fewer in each fold is a waste of it, unless it is the best even so."""
 
 CUT_SHORT = 0.7
 """Of its share, what a net takes at least that was ended by the time; one that takes less had nothing more to learn."""
@@ -177,8 +177,13 @@ class Conductor:
             self._tallies,
             self._prepared.metric,
             self._worth.weights,
-            by_time=self._goal.trials is None and self._goal.clock.left is not None,
+            by_time=self._by_time,
         )
+
+    @property
+    def _by_time(self) -> bool:
+        """Whether time is what ends the search."""
+        return self._goal.trials is None and self._goal.clock.left is not None
 
     def _waits_for_server(self, executor: Executor) -> bool:
         """Whether there is work for a server that is still importing."""
@@ -327,8 +332,14 @@ class Conductor:
         needed = seconds * folds
         if self._families[trial.family].needs_tensorflow:  # it ends in time, but may have learnt next to nothing
             epochs = len(trial.curve)
-            others = any(tally.seconds for name, tally in self._tallies.items() if name != Baseline.name)
-            if not others or not 0 < epochs < LEAST_EPOCHS or needed < CUT_SHORT * share:
+            if not self._by_time or not 0 < epochs < LEAST_EPOCHS or needed < CUT_SHORT * share:
+                return None
+            metric, others = (
+                self._prepared.metric,
+                [one for name, one in self._tallies.items() if name != Baseline.name],
+            )
+            loss = (trial.score or 0.0) * (1.0 if metric.direction == "minimize" else -1.0)
+            if loss < min((tally.best(metric) for tally in others), default=math.inf):
                 return None
             needed *= LEAST_EPOCHS / epochs
         return needed if needed > share else None
