@@ -19,12 +19,17 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from memory import MB, measure  # type: ignore[import-not-found]  # the benchmark beside this one
+
 STUDIES = Path(__file__).parents[1] / "studies"
 BEGIN, END = "<!-- gallery: made by `make gallery` -->", "<!-- end of the gallery -->"
 HEAD = (
     "| study | rows that judge | families in the blend | its score there (95%) | best single | cheap reference | "
-    "baseline | time |\n|---|---|---|---|---|---|---|---|"
+    "baseline | is the blend worth it? | time, memory |\n|---|---|---|---|---|---|---|---|---|"
 )
+MOST_MB = 4000
+"""What all processes of a search may hold together: a laptop has that much to spare."""
+
 QUICK = "45s"
 """Of a run with few trials: those that take longer end with what they have learnt."""
 
@@ -42,19 +47,21 @@ def told(path: Path) -> tuple[str, str]:
 
 
 def run(path: Path, effort: list[str], folder: Path) -> dict[str, Any]:
-    """Search, show and export; the summary with the seconds that it took."""
+    """Search, show and export; the summary with the seconds and the memory that it took."""
     command = [str(Path(sys.executable).parent / "tunekit")]
     root = ["--root", str(folder / "mlruns")]
     begun = time.monotonic()
-    subprocess.run([*command, "search", str(path), *effort, *root], check=True, cwd=folder)
+    watch = measure([*command, "search", str(path), *effort, *root], folder)
     seconds = time.monotonic() - begun
+    if watch.peak > MOST_MB * MB:
+        sys.exit(f"the search of {path.name} held {watch.peak / MB:,.0f} MB; expected at most {MOST_MB:,}: {watch.at}")
     shown = subprocess.run(
         [*command, "show", str(path), "--json", *root], check=True, cwd=folder, capture_output=True, text=True
     )
     bundle = folder / f"{path.stem}-model"
     subprocess.run([*command, "export", str(path), "-o", str(bundle), "--force", *root], check=True, cwd=folder)
     size = sum(file.stat().st_size for file in bundle.iterdir()) / 1e6
-    return {**json.loads(shown.stdout), "seconds": seconds, "bundle_mb": size}
+    return {**json.loads(shown.stdout), "seconds": seconds, "memory_mb": watch.peak / MB, "bundle_mb": size}
 
 
 def row(path: Path, summary: dict[str, Any]) -> str:
@@ -74,9 +81,24 @@ def row(path: Path, summary: dict[str, Any]) -> str:
         f"{single['family']} {figure(single['test_score'])}",
         "the same" if cheap is None else f"{cheap['family']} {figure(cheap['test_score'])}",
         "" if baseline is None else figure(baseline),
-        f"{summary['seconds'] / 60:.1f} min, {len(summary['trials'])} trials",
+        worth(ensemble),
+        f"{summary['seconds'] / 60:.1f} min, {len(summary['trials'])} trials, {summary['memory_mb'] / 1000:.1f} GB",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def worth(ensemble: dict[str, Any]) -> str:
+    """Whether the blend beats the best single model and the cheap reference, by more than noise."""
+    if len(ensemble["members"]) == 1:
+        return "one model is enough"
+    rivals = {f"{ensemble['best_single']['family']} alone": ensemble["gain_interval"]}
+    if ensemble["cheap"] is not None:
+        rivals[f"{ensemble['cheap']['family']}, the cheap one"] = ensemble["cheap"]["gain_interval"]
+    better = [name for name, (_, high) in rivals.items() if high < 0]
+    alike = [name for name, (low, high) in rivals.items() if low <= 0 <= high]
+    if better:
+        return f"no: reliably worse than {' and '.join(better)}"
+    return f"within the noise of {' and '.join(alike)}" if alike else "yes: reliably better than each"
 
 
 def figure(value: float) -> str:
