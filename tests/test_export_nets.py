@@ -78,8 +78,8 @@ def test_nets_predict_what_keras_predicts(task, kind, tmp_path) -> None:
 
     parity = write_bundle(made.plan(others[0], replace(member, weight=0.5), others[1]), tmp_path / "model", convert)
     assert asked == [1]
-    # float32 nets on both sides, in another order of additions
-    assert parity.members[1] <= 2e-6 * (100_000 if task == "regression" else 1.0)
+    # float32 nets on both sides, in another order of additions; how far they are apart differs with the processor
+    assert parity.members[1] <= 1e-5 * (100_000 if task == "regression" else 1.0)
 
 
 def test_folds_that_differ_in_their_weights_only_are_converted_once(tmp_path, monkeypatch) -> None:

@@ -22,6 +22,7 @@ from tunekit.export.combining import add_combination
 from tunekit.export.features import Encoding, Prepared
 from tunekit.export.graph import ROWS, Graph, Value
 from tunekit.export.plan import BlendPlan, Member
+from tunekit.export.side_by_side import SideBySide
 from tunekit.export.trees import add_trees, bare_base
 from tunekit.families.base import load_facts
 from tunekit.families.one_by_one import KIND as SEVERAL
@@ -52,11 +53,10 @@ def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.Model
     graph = Graph([(column.name, _type_of(column), column.shape) for column in plan.schema.columns])
     encoding = Encoding(graph, plan.schema)
     axis = graph.constant(np.array([1], dtype=np.int64))
+    sides = SideBySide(graph)
     members = []
     for position, member in enumerate(plan.members):
-        folds = list(_folds(encoding, plan, member, partial(convert_nets, position)))
-        total = folds[0] if len(folds) == 1 else graph.node("Sum", *folds)
-        mean = (Value(graph, total) / float(len(folds))).name
+        mean = sides.mean(list(_folds(encoding, plan, member, partial(convert_nets, position))))
         members.append(graph.node("Unsqueeze", mean, axis))
     together = graph.concat(members, axis=1)
     blend = add_combination(graph, together, plan.combined)

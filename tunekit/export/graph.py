@@ -6,6 +6,7 @@ Values are named as they are made; constants that are equal are stored once.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ OPSETS = {"": 21, "ai.onnx.ml": 5}
 """What the graphs are written for: onnxruntime 1.23 and later run it; TreeEnsemble needs version 5."""
 
 IR_VERSION = 10
+
+SMALL = 64
+"""Constants of at most so many values may say how large others are."""
 
 ROWS = "rows"
 """Name of the dynamic dimension: the number of rows."""
@@ -86,8 +90,9 @@ class Graph:
         ]
         self._outputs: list[onnx.ValueInfoProto] = []
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
-        self._initializers: list[onnx.TensorProto] = []
+        self._constants: dict[str, str] = {}
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._producers: dict[str, onnx.NodeProto] = {}
         self._counter = 0
 
     def node(self, operation: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
@@ -99,14 +104,44 @@ class Graph:
     def add(self, node: onnx.NodeProto) -> None:
         """Add a node that names its own outputs; take these from `fresh`."""
         self._nodes.append(node)
+        self._producers |= dict.fromkeys(node.output, node)
+
+    def producer(self, value: str) -> onnx.NodeProto | None:
+        """The node that makes a value; None of columns and constants."""
+        return self._producers.get(value)
 
     def constant(self, value: npt.ArrayLike) -> str:
         """Store an array, once however often it is asked for, and return its name."""
         array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
         key = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
         if key not in self._constants:
-            self._constants[key] = numpy_helper.from_array(array, self.fresh("constant"))
-        return self._constants[key].name
+            name = self._constants[key] = self.fresh("constant")
+            self._initializers[name] = numpy_helper.from_array(array, name)
+        return self._constants[key]
+
+    def array(self, value: str) -> npt.NDArray[Any] | None:
+        """A constant's array; None of a value that is computed."""
+        stored = self._initializers.get(value)
+        return None if stored is None else numpy_helper.to_array(stored)
+
+    def shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The sizes of the values whose number of axes is known by ONNX's rules, None where a size varies."""
+        small = [one for one in self._initializers.values() if math.prod(one.dims) <= SMALL]
+        large = [
+            helper.make_tensor_value_info(one.name, one.data_type, one.dims)
+            for one in self._initializers.values()
+            if math.prod(one.dims) > SMALL
+        ]
+        graph = helper.make_graph(self._nodes, "draft", [*self._inputs, *large], self._outputs, initializer=small)
+        inferred = onnx.shape_inference.infer_shapes(_model(graph), data_prop=True).graph
+        known = {one.name: tuple(one.dims) for one in self._initializers.values()}
+        for value in [*inferred.input, *inferred.value_info]:
+            kind = value.type.tensor_type
+            if kind.HasField("shape"):
+                known[value.name] = tuple(
+                    one.dim_value if one.HasField("dim_value") else None for one in kind.shape.dim
+                )
+        return known
 
     def cast(self, value: str, kind: str | int) -> str:
         """Convert a value to one of `TYPES`, or to a type of ONNX by its number."""
@@ -139,13 +174,14 @@ class Graph:
             self.add(helper.make_node("Identity", [value], [prefix + name], name=prefix + name))
         shared = {one.name: self._shared(one) for one in spliced.graph.initializer}
         _rename_inputs(spliced.graph, {old: new for old, new in shared.items() if old != new})
-        self._nodes.extend(spliced.graph.node)
+        for node in spliced.graph.node:
+            self.add(node)
         return [shared.get(output.name, output.name) for output in spliced.graph.output]
 
     def _shared(self, initializer: onnx.TensorProto) -> str:
         """Store an initializer, and return its name: folds on one frozen base have most of them in common."""
         if initializer.data_type not in _PLAIN:
-            self._initializers.append(initializer)
+            self._initializers[initializer.name] = initializer
             return str(initializer.name)
         return self.constant(numpy_helper.to_array(initializer))
 
@@ -168,13 +204,28 @@ class Graph:
         return name
 
     def model(self, name: str) -> onnx.ModelProto:
-        """The finished model, checked against ONNX's rules."""
-        initializers = [*self._constants.values(), *self._initializers]
-        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, initializer=initializers)
-        opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
-        model = helper.make_model(graph, opset_imports=opsets, producer_name="tunekit", ir_version=IR_VERSION)
+        """The finished model, of what its outputs need, checked against ONNX's rules."""
+        needed = {output.name for output in self._outputs}
+        nodes = []
+        for node in reversed(self._nodes):  # each comes after those that it reads
+            if needed.intersection(node.output):
+                nodes.append(node)
+                needed |= _read(node)
+        initializers = [one for key, one in self._initializers.items() if key in needed]
+        model = _model(helper.make_graph(nodes[::-1], name, self._inputs, self._outputs, initializer=initializers))
         onnx.checker.check_model(model)
         return model
+
+
+def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
+    return helper.make_model(graph, opset_imports=opsets, producer_name="tunekit", ir_version=IR_VERSION)
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    """The values that a node reads, and those that the graphs within it do."""
+    inner = [graph for attribute in node.attribute for graph in [attribute.g, *attribute.graphs]]
+    return {*node.input, *(name for graph in inner for each in graph.node for name in _read(each))}
 
 
 def _rename_inputs(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
