@@ -200,6 +200,41 @@ def test_pictures_of_more_than_bytes_are_not_clipped(tmp_path: Path) -> None:
         Images([str(tmp_path / "deep.png")], ["a"]).load()
 
 
+def turned(folder: Path, cells: Any) -> list[str]:
+    """One picture as a camera stores it that was held in each of the eight ways that EXIF knows."""
+    across = [cells, cells[:, ::-1], cells[::-1, ::-1], cells[::-1], cells.T]
+    across += [np.rot90(cells), cells[::-1, ::-1].T, np.rot90(cells, -1)]
+    paths = []
+    for orientation, stored in enumerate(across, start=1):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        paths.append(str(folder / f"{orientation}.png"))
+        Image.fromarray(np.ascontiguousarray(stored)).save(paths[-1], exif=exif)
+    return paths
+
+
+def test_pictures_are_turned_upright_in_training_and_after_it(tmp_path: Path) -> None:
+    cells = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
+    paths = turned(tmp_path, cells)
+    for made in (
+        Images(paths, [0, 1] * 4, gray=True).load().columns["image"],
+        array_column(paths, (6, 4, 1), "uint8", "x"),
+    ):
+        np.testing.assert_array_equal(made[..., 0], np.stack([cells] * 8))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_picture_whose_exif_is_broken_is_read_as_it_lies(tmp_path: Path, ending: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = exif.tobytes()
+    wrong = {"no_tiff": b"Exif\0\0XX" + whole[8:], "of_texts": whole.replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02")}
+    picture = Image.fromarray(np.zeros((6, 4), dtype=np.uint8))
+    for name, given in wrong.items():
+        picture.save(tmp_path / f"{name}.{ending}", exif=given)
+        assert Images([str(tmp_path / f"{name}.{ending}")] * 2, [0, 1]).load().columns["image"].shape == (2, 6, 4, 3)
+
+
 def test_a_row_without_a_file_is_named(tmp_path: Path) -> None:
     x, _ = pictures(1)
     Image.fromarray(x[0]).save(tmp_path / "0.png")
