@@ -122,6 +122,44 @@ def test_rows_that_can_not_be_used_are_refused(make: Any, told: str) -> None:
         make().load()
 
 
+class Some:
+    """As a `keras.utils.PyDataset` looks."""
+
+    num_batches = 2
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> Any:
+        return pictures(10, seed=number)
+
+
+@pytest.mark.parametrize(
+    ("x", "told"),
+    [
+        (Some(), r"x is a Some, whose rows come in batches; .* use tk.Batches\(data, suits='images'\)"),
+        (Some, r"the function returned a Some, whose rows .* use tk.Batches\(function, suits='images'\)"),
+        (lambda: iter([pictures(10)]), "the function returned a list_iterator, whose rows come in batches"),
+        (lambda: (Some(), None), "the function returned a Some, whose rows come in batches"),
+        (lambda: pictures(10)[0], r"the function returned a ndarray; expected \(x, y\)"),
+        (lambda: (*pictures(10), None), r"the function returned a tuple of 3 parts; expected \(x, y\)"),
+    ],
+)
+def test_what_comes_in_batches_is_sent_to_batches(x: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Images(x).load()
+    with pytest.raises(DataError, match=told.replace(", suits='images'", "")):
+        Arrays(x).load()
+
+
+def test_whole_numbers_are_bytes_if_they_need_eight_bits() -> None:
+    x, y = pictures(20)
+    for same in (x.astype(np.int64), list(x), [Image.fromarray(cells) for cells in x]):
+        assert Images(same, y).load().digest == Images(x, y).load().digest
+    for others in (x.astype(np.int64) // 2, x.astype(np.int64) * 2, x.astype(np.float32)):
+        assert Images(others, y).load().schema.columns[0].dtype == "float32"
+
+
 def test_a_folder_of_files_by_class(tmp_path: Path) -> None:
     x, y = pictures(12, classes=2)
     for number, (cells, label) in enumerate(zip(x, y, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pandas as pd
 
 from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.bundle.pictures import read_picture
+from tunekit.data.batches import comes_in_batches
 from tunekit.data.codes import CODES, amounts, check_codes
 from tunekit.data.dataset import Dataset
+from tunekit.data.pixels import are_pictures, need_bytes
 from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
 from tunekit.data.table import Table, checked_kind, groups_of, in_order, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
@@ -167,7 +170,19 @@ class Arrays:
 
     def rows(self) -> tuple[Any, Any]:
         """(x, y) as they were given."""
-        return self.x() if callable(self.x) else (self.x, self.y)
+        made: Any = self.x() if callable(self.x) else (self.x, self.y)
+        pair = isinstance(made, (tuple, list)) and len(made) == 2
+        told = made[0] if pair else made
+        if comes_in_batches(told):
+            source, suits = "function" if callable(self.x) else "data", ", suits='images'" * (self.suits == "images")
+            raise DataError(
+                f"{'the function returned' if callable(self.x) else 'x is'} a {type(told).__name__}, whose rows come "
+                f"in batches; expected arrays: use tk.Batches({source}{suits}), which draws them once"
+            )
+        if not pair:
+            count = f" of {len(made)} parts" if isinstance(made, (tuple, list)) else ""
+            raise DataError(f"the function returned a {type(made).__name__}{count}; expected (x, y)")
+        return made[0], made[1]
 
     def column(self, name: str, cells: Any) -> tuple[Column, npt.NDArray[Any]]:
         """The column of an input, and its cells with a type."""
@@ -220,12 +235,16 @@ class Images(Arrays):
         self._size = size
         self._gray = gray
 
-    def column(self, name: str, cells: Any) -> tuple[Column, npt.NDArray[Any]]:
-        """See `Arrays.column`; paths of files become pictures."""
+    def column(self, name: str, cells: Any) -> tuple[Column, Any]:
+        """See `Arrays.column`; paths of files become pictures, and so do whole numbers that are bytes."""
         listed = cells if isinstance(cells, np.ndarray) else list(cells)
         if len(listed) and isinstance(listed[0], (str, Path)):
             listed = self._read(list(listed))
-        return super().column(name, listed)
+        column, typed = super().column(name, listed)
+        whole = column.dtype == "float32" and np.asarray(listed[0]).dtype.kind in "iu"
+        if whole and are_pictures(column.shape) and need_bytes(typed):
+            return replace(column, dtype="uint8"), typed.astype(np.uint8)
+        return column, typed
 
     def shape_of(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Height, width and channels; a picture without an axis of channels has one."""
