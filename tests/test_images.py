@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from searches import Listener, tunekit  # type: ignore[import-not-found]
 
 import tunekit as tk
 from tunekit.bundle.columns import array_column
-from tunekit.data import Arrays, Encoded, Images, Preparation
+from tunekit.data import Arrays, Encoded, Images, Preparation, drawn, images
+from tunekit.data.lazy import FileRows
 from tunekit.data.scales import ArrayScale
 from tunekit.errors import DataError, FactoryError
 from tunekit.families import NetData
@@ -208,6 +211,40 @@ def test_paths_of_files_are_pictures(tmp_path: Path) -> None:
     colours = array_column(paths, (16, 4, 3), "uint8", "image")
     assert colours.shape == (12, 16, 4, 3)
     np.testing.assert_array_equal(colours[0], Images(paths, y, size=(16, 4)).load().columns["image"][0])
+
+
+def test_more_pictures_than_trials_hold_are_read_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = pictures(40)
+    paths = written(tmp_path / "pictures", x)
+    expected = Images(paths, y).load()
+    assert isinstance(expected.columns["image"], np.ndarray)
+    monkeypatch.setattr(images, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    given = Images(paths, y)
+    data = given.load()
+    assert isinstance(data.columns["image"], FileRows)
+    assert (data.digest, data.schema) == (expected.digest, expected.schema)
+    assert "40 pictures were read into a temporary file" in data.notices[0]
+    assert len(list(tmp_path.glob("tunekit-rows-*"))) == 1
+    del data
+    assert not list(tmp_path.glob("tunekit-rows-*"))
+    Path(paths[-1]).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"039.png' can't be read as a picture"):
+        given.load()
+    assert not list(tmp_path.glob("tunekit-rows-*"))
+    monkeypatch.setattr(drawn, "SHARE_OF_DISK", 0)
+    with pytest.raises(DataError, match=r"the rows take 0.0 GB, and the disk of .* expected room for them"):
+        given.load()
+
+
+def test_memory_holds_a_part_of_the_files_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MOST_IN_MEMORY", 0)
+    Image.fromarray(np.zeros((128, 128, 3), dtype=np.uint8)).save(tmp_path / "0.png")
+    tracemalloc.start()
+    Images([tmp_path / "0.png"] * 600, [0, 1] * 300).load()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * 2**20  # all are 28 MiB; a part is 4 MiB, read and then written
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+import weakref
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -15,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.columns import array_column, typed_column
-from tunekit.data.lazy import FileRows, write_header, write_npy
+from tunekit.data.lazy import FileRows, LazyRows, write_header, write_npy
 from tunekit.data.pixels import EIGHT_BITS, are_bytes, are_pictures
 from tunekit.data.schema import COLUMN_INPUTS
 from tunekit.errors import DataError
@@ -241,6 +243,30 @@ class Writer:
 
     def _header(self, file: Any, given: dict[str, Any]) -> None:
         write_header(file, np.dtype(given["dtype"]), (self._rows, *given["shape"]))
+
+
+def on_disk(rows: LazyRows) -> FileRows:
+    """Rows that are made once, some at a time, and written to a temporary file, which goes when they do.
+
+    Raises:
+        DataError: the disk has no room for them.
+    """
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free
+    if rows.nbytes > SHARE_OF_DISK * free:
+        raise DataError(
+            f"the rows take {rows.nbytes / 1e9:,.1f} GB, and the disk of {place!r} has {free / 1e9:,.1f} GB left; "
+            "expected room for them in a temporary file: make them smaller, or set TMPDIR to a folder on a larger disk"
+        )
+    folder = Path(tempfile.mkdtemp(prefix="tunekit-rows-"))
+    try:
+        write_npy(folder / "rows.npy", rows)
+        made = FileRows(folder / "rows.npy")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(made, shutil.rmtree, folder, ignore_errors=True)
+    return made
 
 
 def _typed(cells: npt.NDArray[Any], given: dict[str, Any]) -> npt.NDArray[Any]:
