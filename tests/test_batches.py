@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from searches import Listener, run  # type: ignore[import-not-found]
 
 import tunekit as tk
@@ -129,6 +130,78 @@ def test_pictures_without_channels_get_one() -> None:
     assert data.schema.columns[0].shape == (8, 8, 1)
     names = [family.name for family in tk.Study("some", data=Batches(lambda: None, suits="images")).families]
     assert names[-1] == "convnet"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_pictures_whose_numbers_are_bytes_are_bytes(tmp_path: Path, dtype: Any) -> None:
+    x, y = pictures()
+    expected = tk.Images(x, y).load()
+    data = Batches(lambda: in_batches(x.astype(dtype), y), suits="images", folder=tmp_path / "rows").load()
+    assert (data.digest, data.schema) == (expected.digest, expected.schema)
+    assert (tmp_path / "rows" / "input_0.npy").stat().st_size < 1.1 * x.nbytes
+    assert len(data.notices) == 1
+
+
+def blurred(x: Any, row: int) -> Any:
+    made = x.astype(np.float32)
+    made[row] += 0.25
+    return made
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [lambda x: blurred(x, 0), lambda x: blurred(x, 239), lambda x: x.astype(np.float32) // 2, lambda x: x / 255.0],
+)
+def test_pictures_of_other_numbers_keep_them(cells: Any) -> None:
+    """The first batch tells, or the last one, or all together: none needs eight bits."""
+    x, y = pictures()
+    made = cells(x)
+    data = Batches(lambda: in_batches(made, y), suits="images").load()
+    assert data.schema.columns[0].dtype == "float32"
+    np.testing.assert_array_equal(data.columns["image"][:], made.astype(np.float32))
+    assert "the bundle will take pictures of input 'image' as arrays, not as files" in data.notices[1]
+    assert Batches(lambda: in_batches(made, y)).load().schema.columns[0].dtype == "float32"
+
+
+def folder_by_class(root: Path, x: Any, y: Any, names: tuple[str, ...]) -> Path:
+    for row, (cells, label) in enumerate(zip(x, y, strict=True)):
+        (root / names[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(cells[..., 0]).save(root / names[label] / f"{row:03d}.png")
+    return root
+
+
+@pytest.mark.parametrize("mode", ["int", "categorical"])
+def test_classes_have_the_names_that_keras_gives_them(tmp_path: Path, mode: str) -> None:
+    import keras
+
+    names = ("ape", "bee", "cat")
+    root = folder_by_class(tmp_path / "pictures", *pictures(60), names)
+    made = keras.utils.image_dataset_from_directory(
+        root, label_mode=mode, color_mode="grayscale", image_size=(8, 8), shuffle=False, verbose=False
+    )
+    expected = tk.Images(root, gray=True).load()
+    for _ in range(2):  # drawn, and found in the folder
+        data = Batches(made, suits="images", folder=tmp_path / "rows").load()
+        assert (data.digest, data.classes) == (expected.digest, names)
+    plain = made.map(lambda x, y: (x, y))
+    assert Batches(plain).load().classes == (0, 1, 2)
+    assert Batches(plain, classes=names).load().classes == names
+    assert Batches(made, classes=(2, 1, 0)).load().classes == (2, 1, 0)
+    turned = Batches(made, classes=names[::-1]).load()
+    assert turned.classes == names[::-1]
+    np.testing.assert_array_equal(turned.target, 2 - data.target)
+    assert Batches(made, kind="number").load().task == "regression"
+    first = Batches(made, steps=1).load()
+    assert first.classes == names[: int(expected.target[31]) + 1]  # of a batch of 32
+
+
+def test_names_are_for_positions_alone() -> None:
+    x, y = pictures()
+    assert Batches(lambda: in_batches(x, y), classes=("no", "maybe", "yes")).load().classes == ("no", "maybe", "yes")
+    with pytest.raises(DataError, match=r"classes=\('no', 'yes'\), but target 'y' holds 0, 1, 2"):
+        Batches(lambda: in_batches(x, y), classes=("no", "yes")).load()
+    with pytest.raises(DataError, match=r"holds 0\.5, 1\.5, 2\.5"):
+        Batches(lambda: in_batches(x, y + 0.5), classes=("no", "maybe", "yes")).load()
 
 
 def test_what_a_folder_holds_is_not_drawn_again(tmp_path: Path) -> None:
@@ -334,6 +407,23 @@ def test_a_search_on_batches(tmp_path: Path) -> None:
     bundle = tk.Bundle.load(result.export(tmp_path / "model"))
     new, expected = pictures(60, seed=1)
     assert (bundle.predict({"image": new}) == expected).mean() > 0.6
+
+
+def test_a_bundle_of_keras_pictures_predicts_files(tmp_path: Path) -> None:
+    import keras
+
+    x, y = pictures(120)
+    root = folder_by_class(tmp_path / "pictures", x, y, ("ape", "bee", "cat"))
+    made = keras.utils.image_dataset_from_directory(root, image_size=(8, 8), seed=0, verbose=False)
+    data = Batches(made, suits="images", folder=tmp_path / "rows")
+    study = tk.Study("keras", data=data, families=[tk.Linear()], split=tk.KFold(2))
+    bundle = tk.Bundle.load(study.run(trials=1, root=tmp_path, observers=[]).export(tmp_path / "model"))
+    files = sorted(root.glob("*/*.png"))
+    found = bundle.predict({"image": files})
+    assert np.mean(found == [path.parent.name for path in files]) > 0.9
+    np.testing.assert_array_equal(
+        bundle.predict({"image": [np.array(Image.open(path).convert("RGB")) for path in files]}), found
+    )
 
 
 STUDY = '''"""Pictures of 630 MB that no process may hold."""

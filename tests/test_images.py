@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from searches import Listener, tunekit  # type: ignore[import-not-found]
 
 import tunekit as tk
 from tunekit.bundle.columns import array_column
-from tunekit.data import Arrays, Encoded, Images, Preparation
+from tunekit.data import Arrays, Encoded, Images, Preparation, drawn, images
+from tunekit.data.lazy import FileRows
 from tunekit.data.scales import ArrayScale
 from tunekit.errors import DataError, FactoryError
 from tunekit.families import NetData
@@ -122,6 +125,44 @@ def test_rows_that_can_not_be_used_are_refused(make: Any, told: str) -> None:
         make().load()
 
 
+class Some:
+    """As a `keras.utils.PyDataset` looks."""
+
+    num_batches = 2
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int) -> Any:
+        return pictures(10, seed=number)
+
+
+@pytest.mark.parametrize(
+    ("x", "told"),
+    [
+        (Some(), r"x is a Some, whose rows come in batches; .* use tk.Batches\(data, suits='images'\)"),
+        (Some, r"the function returned a Some, whose rows .* use tk.Batches\(function, suits='images'\)"),
+        (lambda: iter([pictures(10)]), "the function returned a list_iterator, whose rows come in batches"),
+        (lambda: (Some(), None), "the function returned a Some, whose rows come in batches"),
+        (lambda: pictures(10)[0], r"the function returned a ndarray; expected \(x, y\)"),
+        (lambda: (*pictures(10), None), r"the function returned a tuple of 3 parts; expected \(x, y\)"),
+    ],
+)
+def test_what_comes_in_batches_is_sent_to_batches(x: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Images(x).load()
+    with pytest.raises(DataError, match=told.replace(", suits='images'", "")):
+        Arrays(x).load()
+
+
+def test_whole_numbers_are_bytes_if_they_need_eight_bits() -> None:
+    x, y = pictures(20)
+    for same in (x.astype(np.int64), list(x), [Image.fromarray(cells) for cells in x]):
+        assert Images(same, y).load().digest == Images(x, y).load().digest
+    for others in (x.astype(np.int64) // 2, x.astype(np.int64) * 2, x.astype(np.float32)):
+        assert Images(others, y).load().schema.columns[0].dtype == "float32"
+
+
 def test_a_folder_of_files_by_class(tmp_path: Path) -> None:
     x, y = pictures(12, classes=2)
     for number, (cells, label) in enumerate(zip(x, y, strict=True)):
@@ -172,6 +213,40 @@ def test_paths_of_files_are_pictures(tmp_path: Path) -> None:
     np.testing.assert_array_equal(colours[0], Images(paths, y, size=(16, 4)).load().columns["image"][0])
 
 
+def test_more_pictures_than_trials_hold_are_read_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = pictures(40)
+    paths = written(tmp_path / "pictures", x)
+    expected = Images(paths, y).load()
+    assert isinstance(expected.columns["image"], np.ndarray)
+    monkeypatch.setattr(images, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    given = Images(paths, y)
+    data = given.load()
+    assert isinstance(data.columns["image"], FileRows)
+    assert (data.digest, data.schema) == (expected.digest, expected.schema)
+    assert "40 pictures were read into a temporary file" in data.notices[0]
+    assert len(list(tmp_path.glob("tunekit-rows-*"))) == 1
+    del data
+    assert not list(tmp_path.glob("tunekit-rows-*"))
+    Path(paths[-1]).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"039.png' can't be read as a picture"):
+        given.load()
+    assert not list(tmp_path.glob("tunekit-rows-*"))
+    monkeypatch.setattr(drawn, "SHARE_OF_DISK", 0)
+    with pytest.raises(DataError, match=r"the rows take 0.0 GB, and the disk of .* expected room for them"):
+        given.load()
+
+
+def test_memory_holds_a_part_of_the_files_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MOST_IN_MEMORY", 0)
+    Image.fromarray(np.zeros((128, 128, 3), dtype=np.uint8)).save(tmp_path / "0.png")
+    tracemalloc.start()
+    Images([tmp_path / "0.png"] * 600, [0, 1] * 300).load()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * 2**20  # all are 28 MiB; a part is 4 MiB, read and then written
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "path", "told"),
     [
@@ -198,6 +273,41 @@ def test_pictures_of_more_than_bytes_are_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match=r"deep.png' can't be read as a picture: its values are 'I;16'.* 8 bits"):
         Images([str(tmp_path / "deep.png")], ["a"]).load()
+
+
+def turned(folder: Path, cells: Any) -> list[str]:
+    """One picture as a camera stores it that was held in each of the eight ways that EXIF knows."""
+    across = [cells, cells[:, ::-1], cells[::-1, ::-1], cells[::-1], cells.T]
+    across += [np.rot90(cells), cells[::-1, ::-1].T, np.rot90(cells, -1)]
+    paths = []
+    for orientation, stored in enumerate(across, start=1):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        paths.append(str(folder / f"{orientation}.png"))
+        Image.fromarray(np.ascontiguousarray(stored)).save(paths[-1], exif=exif)
+    return paths
+
+
+def test_pictures_are_turned_upright_in_training_and_after_it(tmp_path: Path) -> None:
+    cells = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4) * 10
+    paths = turned(tmp_path, cells)
+    for made in (
+        Images(paths, [0, 1] * 4, gray=True).load().columns["image"],
+        array_column(paths, (6, 4, 1), "uint8", "x"),
+    ):
+        np.testing.assert_array_equal(made[..., 0], np.stack([cells] * 8))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_picture_whose_exif_is_broken_is_read_as_it_lies(tmp_path: Path, ending: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = exif.tobytes()
+    wrong = {"no_tiff": b"Exif\0\0XX" + whole[8:], "of_texts": whole.replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02")}
+    picture = Image.fromarray(np.zeros((6, 4), dtype=np.uint8))
+    for name, given in wrong.items():
+        picture.save(tmp_path / f"{name}.{ending}", exif=given)
+        assert Images([str(tmp_path / f"{name}.{ending}")] * 2, [0, 1]).load().columns["image"].shape == (2, 6, 4, 3)
 
 
 def test_a_row_without_a_file_is_named(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py  # type: ignore[import-untyped]
 import keras
 import numpy as np
 import onnxruntime
 import pytest
 from folds import fold_of  # type: ignore[import-not-found]
+from keras.src.legacy.saving import legacy_h5_format
 from searches import Listener  # type: ignore[import-not-found]
 from test_images import pictures  # type: ignore[import-not-found]
 
@@ -275,6 +277,28 @@ def test_weights_may_come_from_a_whole_model_of_which_nothing_else_is_read(tmp_p
         np.testing.assert_array_equal(one, other)
 
 
+def test_weights_in_the_format_of_those_that_keras_publishes(tmp_path: Path) -> None:
+    """`mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5` and its kin, as Keras 2 wrote them."""
+
+    def mobile(top: bool = False) -> keras.Model:
+        return keras.applications.MobileNetV2(alpha=0.35, include_top=top, weights=None, input_shape=(32, 32, 3))
+
+    made = mobile()
+    made.save_weights(tmp_path / "now.weights.h5")
+    for name, model in (("mobilenet_no_top.h5", made), ("mobilenet.h5", mobile(top=True))):
+        with h5py.File(tmp_path / name, "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(file, model)
+    for name in ("now.weights.h5", "mobilenet_no_top.h5"):
+        loaded = tk.Pretrained(mobile, weights=tmp_path / name).load_base()
+        for one, other in zip(made.get_weights(), loaded.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(FactoryError, match=r"mobilenet.h5' don't fit .* 105 saved layers.* \(include_top\)"):
+        tk.Pretrained(mobile, weights=tmp_path / "mobilenet.h5").load_base()
+    shutil.copyfile(tmp_path / "now.weights.h5", tmp_path / "now.h5")
+    with pytest.raises(FactoryError, match=r"don't fit .* or renamed"):
+        tk.Pretrained(mobile, weights=tmp_path / "now.h5").load_base()
+
+
 @pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_base_of_keras_applications(tmp_path: Path, channels: int) -> None:
     def mobile() -> keras.Model:
@@ -302,7 +326,10 @@ def test_a_base_of_keras_applications(tmp_path: Path, channels: int) -> None:
     ("make", "told"),
     [
         (lambda: tk.Pretrained(keras.Sequential()), "the base is a Sequential; expected a function"),
-        (lambda: tk.Pretrained(base, weights="base.h5"), r"weights is 'base.h5'; expected .* .weights.h5 or .keras"),
+        (
+            lambda: tk.Pretrained(base, weights="base.npz"),
+            r"weights is 'base.npz'; expected .* .weights.h5, .keras, .h5",
+        ),
         (lambda: tk.Pretrained(base, weights="no.weights.h5").load_base(), "there is no file 'no.weights.h5'"),
         (lambda: tk.Pretrained(lambda: None).load_base(), "the base returned a NoneType; expected a keras.Model"),
         (lambda: tk.Pretrained(keras.Sequential).load_base(), "no known input"),

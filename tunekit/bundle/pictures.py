@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +17,27 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 BYTES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """What it calls pictures with at most eight bits a channel."""
 
+ORIENTATION = 0x0112
+"""The number in EXIF of what a camera says of how it was held."""
+
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What Pillow calls the turn that brings a picture upright, by its orientation (EXIF 2.32, 4.6.4); 1 is upright."""
+
 
 def read_picture(
     path: str | os.PathLike[str], channels: int, size: tuple[int, int] | None, place: str = ""
 ) -> npt.NDArray[np.uint8]:
-    """Read a picture, as gray or colours, and bring it to a size.
+    """Read a picture, as gray or colours, turn it upright and bring it to a size.
+
+    Phones store what the sensor saw, and beside it, in EXIF, how they were held: viewers turn pictures by that.
 
     Args:
         path: of a file that Pillow can read, such as PNG or JPEG.
@@ -47,7 +65,11 @@ def read_picture(
                     f"its values are {opened.mode!r} in Pillow's words, not bytes; save it with 8 bits a channel, or "
                     "give its values as arrays"
                 )
+            opened.load()  # what is wrong with its pixels is told, what is wrong with its EXIF passed over
             picture = opened.convert(MODES[channels])
+            turn = _turn(opened)
+            if turn is not None:
+                picture = picture.transpose(Image.Transpose[turn])
             if size is not None and size != (picture.height, picture.width):
                 picture = picture.resize((size[1], size[0]))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -55,6 +77,17 @@ def read_picture(
             f"{place}{str(path)!r} can't be read as a picture: {error}; mend it, or move it away"
         ) from error
     return np.asarray(picture, dtype=np.uint8).reshape(picture.height, picture.width, channels)
+
+
+def _turn(picture: Any) -> str | None:
+    """What brings a picture upright; None if it is so, or if what its EXIF says can't be read.
+
+    Not by Pillow's `exif_transpose`, which writes the whole EXIF anew and fails where a part of it is broken.
+    """
+    try:
+        return TURNS.get(picture.getexif().get(ORIENTATION))
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return None
 
 
 def picture_cell(

@@ -17,6 +17,7 @@ from tunekit.bundle.columns import ARRAY
 from tunekit.data.codes import CODES, amounts, check_codes
 from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
+from tunekit.data.pixels import are_pictures
 from tunekit.data.schema import Column, Schema
 from tunekit.data.table import checked_kind, in_order, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
@@ -53,8 +54,11 @@ class Batches:
         steps: so many batches are drawn; needed where the source has no end.
         folder: keeps the rows, and where it has them, the source isn't read again: delete it to draw them anew. Left
             out, they are in a temporary folder and drawn anew by each command, which then must draw the same.
-        suits: "arrays" or "images": the families that are searched by default.
-        classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        suits: "arrays" or "images": the families that are searched by default. Of images whose numbers are bytes, of
+            any type, the bundle reads files, too.
+        classes: the classes in order; of two, the second is the positive one. Default: sorted. Texts for a target of
+            whole numbers, or of one-hot rows, are the names of 0, 1, ...; a source's own `class_names`, which
+            `keras.utils.image_dataset_from_directory` gives, need not be said.
         ordered: whether they have an order; see `Table`.
         class_weight: what rows of each class weigh in training; see `Table`.
         kinds: {"words": "codes"} for an input of whole numbers that are names; see `Arrays`.
@@ -117,7 +121,10 @@ class Batches:
             raise DataError(f"{str(self.folder)!r} has input {stale[0]!r} of another kind; delete it to draw it anew")
         if self.suits == "arrays":
             notices += [amounts(one["name"]) for one in drawn.inputs if one.get("whole")]
-        target, classes, targets = typed_y(_targets(drawn.targets), self.kind, self.classes)
+        else:
+            notices += [_no_files(column.name) for column in map(self._column, drawn.inputs) if _reads_no_file(column)]
+        wanted, order = self._named(_targets(drawn.targets), drawn.classes)
+        target, classes, targets = typed_y(wanted, self.kind, order)
         return Dataset(
             schema=Schema(tuple(self._column(one) for one in drawn.inputs)),
             columns={one["name"]: drawn.column(one) for one in drawn.inputs},
@@ -131,6 +138,18 @@ class Batches:
             class_weight=weights_by_class(self.class_weight, classes),
         )
 
+    def _named(self, targets: dict[str, Any], told: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Any, ...]]:
+        """The targets, with names for classes that came as the positions of these, and the order of the classes."""
+        names: tuple[Any, ...] = told or self.classes
+        [target, values] = next(iter(targets.items()))
+        places = values.dtype.kind in "biuf" and bool(np.isin(values, np.arange(len(names))).all())
+        texts = all(isinstance(one, str) for one in self.classes)
+        if not places or not texts or len(targets) > 1 or self.kind == "number":
+            return targets, self.classes
+        numbers = values.astype(int)
+        found = tuple(names[number] for number in np.unique(numbers))
+        return {target: np.array(names, dtype=object)[numbers]}, self.classes or found
+
     def _column(self, given: dict[str, Any]) -> Column:
         if not given["shape"]:
             return Column(given["name"], "number")
@@ -142,22 +161,26 @@ class Batches:
             temporary = tempfile.mkdtemp(prefix="tunekit-rows-")
             weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
             folder = Path(temporary) / "rows"
-        with Writer(folder, channels=self.suits == "images", codes=self.kinds) as writer:
-            for number, batch in enumerate(self._batches()):
+        made = self._made()
+        with Writer(folder, pictures=self.suits == "images", codes=self.kinds) as writer:
+            for number, batch in enumerate(self._batches(made)):
                 try:
                     writer.add(*_parts(batch, NAMES[self.suits]))
                 except DataError as error:
                     raise DataError(f"batch {number}: {error}") from error
-            return writer.finish()
+            return writer.finish(tuple(map(str, getattr(made, "class_names", None) or ())))
 
-    def _batches(self) -> Iterator[Any]:
+    def _made(self) -> Any:
+        """The data set, or the iterator."""
         source = self.source
         if not callable(source) and hasattr(source, "__next__"):
             raise DataError(
                 f"the source is a {type(source).__name__}, which can be read once only; expected the function that "
                 "makes it, or a PyDataset or tf.data.Dataset"
             )
-        made = source() if callable(source) else source
+        return source() if callable(source) else source
+
+    def _batches(self, made: Any) -> Iterator[Any]:
         batches, count = _of_data_set(made)
         if count == ENDLESS and self.steps is None:
             raise DataError(
@@ -165,6 +188,29 @@ class Batches:
                 "epochs train on them"
             )
         return islice(batches, self.steps)
+
+
+def comes_in_batches(made: Any) -> bool:
+    """Whether something is a data set, a generator or another iterator, and not rows that can be looked at in place."""
+    in_place = hasattr(made, "__len__") and hasattr(made, "__getitem__")
+    return (
+        hasattr(made, "as_numpy_iterator")
+        or hasattr(made, "num_batches")
+        or (hasattr(made, "__iter__") and not in_place)
+    )
+
+
+def _no_files(name: str) -> str:
+    """What is said of pictures of which a bundle reads no files."""
+    return (
+        f"the bundle will take pictures of input {name!r} as arrays, not as files: their numbers are not, as those of "
+        "files, whole, from 0 to 255 and some of them above 127. If resizing made them so, round them, as in "
+        "dataset.map(lambda x, y: (tf.cast(tf.round(x), 'uint8'), y)); if they are scaled, leave that to the nets"
+    )
+
+
+def _reads_no_file(column: Column) -> bool:
+    return column.kind == ARRAY and column.dtype == "float32" and are_pictures(column.shape)
 
 
 def _of_data_set(made: Any) -> tuple[Iterator[Any], int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ import pandas as pd
 
 from tunekit.bundle.columns import ARRAY, array_column
 from tunekit.bundle.pictures import read_picture
+from tunekit.data.batches import comes_in_batches
 from tunekit.data.codes import CODES, amounts, check_codes
 from tunekit.data.dataset import Dataset
+from tunekit.data.drawn import on_disk
+from tunekit.data.lazy import LazyRows, Places
+from tunekit.data.pixels import are_pictures, need_bytes
 from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
+from tunekit.data.store import MOST_IN_MEMORY
 from tunekit.data.table import Table, checked_kind, groups_of, in_order, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
@@ -167,7 +173,19 @@ class Arrays:
 
     def rows(self) -> tuple[Any, Any]:
         """(x, y) as they were given."""
-        return self.x() if callable(self.x) else (self.x, self.y)
+        made: Any = self.x() if callable(self.x) else (self.x, self.y)
+        pair = isinstance(made, (tuple, list)) and len(made) == 2
+        told = made[0] if pair else made
+        if comes_in_batches(told):
+            source, suits = "function" if callable(self.x) else "data", ", suits='images'" * (self.suits == "images")
+            raise DataError(
+                f"{'the function returned' if callable(self.x) else 'x is'} a {type(told).__name__}, whose rows come "
+                f"in batches; expected arrays: use tk.Batches({source}{suits}), which draws them once"
+            )
+        if not pair:
+            count = f" of {len(made)} parts" if isinstance(made, (tuple, list)) else ""
+            raise DataError(f"the function returned a {type(made).__name__}{count}; expected (x, y)")
+        return made[0], made[1]
 
     def column(self, name: str, cells: Any) -> tuple[Column, npt.NDArray[Any]]:
         """The column of an input, and its cells with a type."""
@@ -220,12 +238,17 @@ class Images(Arrays):
         self._size = size
         self._gray = gray
 
-    def column(self, name: str, cells: Any) -> tuple[Column, npt.NDArray[Any]]:
-        """See `Arrays.column`; paths of files become pictures."""
+    def column(self, name: str, cells: Any) -> tuple[Column, Any]:
+        """See `Arrays.column`; paths of files become pictures, and so do whole numbers that are bytes."""
         listed = cells if isinstance(cells, np.ndarray) else list(cells)
         if len(listed) and isinstance(listed[0], (str, Path)):
-            listed = self._read(list(listed))
-        return super().column(name, listed)
+            pictures = self._read(list(listed))
+            return Column(name, ARRAY, shape=pictures.shape[1:], dtype="uint8"), pictures
+        column, typed = super().column(name, listed)
+        whole = column.dtype == "float32" and np.asarray(listed[0]).dtype.kind in "iu"
+        if whole and are_pictures(column.shape) and need_bytes(typed):
+            return replace(column, dtype="uint8"), typed.astype(np.uint8)
+        return column, typed
 
     def shape_of(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Height, width and channels; a picture without an axis of channels has one."""
@@ -233,7 +256,7 @@ class Images(Arrays):
             raise DataError(f"input {name!r} has cells of shape {shape}; expected (height, width) or with channels")
         return shape if len(shape) == 3 else (*shape, 1)
 
-    def _of_folder(self) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    def _of_folder(self) -> tuple[list[Path], list[str]]:
         assert self._folder is not None
         files = [path for path in sorted(self._folder.glob("*/*")) if path.suffix.lower() in ENDINGS]
         if not files:
@@ -242,14 +265,26 @@ class Images(Arrays):
                 "such as cat/001.png"
             )
         self._notices += left_in(self._folder, files)
-        return self._read(files), [path.parent.name for path in files]
+        return files, [path.parent.name for path in files]
 
-    def _read(self, files: Sequence[str | Path]) -> npt.NDArray[np.uint8]:
-        """Pictures of files, all brought to one size."""
-        cells: list[npt.NDArray[np.uint8]] = []
+    def _read(self, files: Sequence[str | Path]) -> Any:
+        """Pictures of files, all brought to one size: in memory, or on disk if trials won't hold them either."""
         for row, path in enumerate(files):
             if not isinstance(path, (str, Path)):
                 raise DataError(f"row {row} has no picture: received {path!r}, expected the path of a file")
-            size = self._size or (cells[0].shape[:2] if cells else None)
-            cells.append(read_picture(path, 1 if self._gray else 3, size))
-        return np.stack(cells)
+        channels = 1 if self._gray else 3
+        shape = read_picture(files[0], channels, self._size).shape
+
+        def read(places: Places) -> npt.NDArray[np.uint8]:
+            cells = np.empty((len(places), *shape), dtype=np.uint8)
+            for at, place in enumerate(places):
+                cells[at] = read_picture(files[place], channels, shape[:2])
+            return cells
+
+        rows = LazyRows(read, (len(files), *shape), np.dtype(np.uint8))
+        if 4 * rows.size <= MOST_IN_MEMORY:
+            return rows[:]
+        self._notices.append(
+            f"{len(files)} pictures were read into a temporary file ({rows.nbytes / 1e6:,.0f} MB), not into memory"
+        )
+        return on_disk(rows)

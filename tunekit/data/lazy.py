@@ -122,8 +122,8 @@ class FileRows(LazyRows):
         self.path = path
         cells = np.load(path, mmap_mode="r", allow_pickle=False) if cells is None else cells
         self._cells = cells
-        self.places = np.arange(len(cells)) if places is None else places
-        super().__init__(lambda some: cells[self.places[some]], (len(self.places), *cells.shape[1:]), cells.dtype)
+        where = self.places = np.arange(len(cells)) if places is None else places
+        super().__init__(lambda some: cells[where[some]], (len(where), *cells.shape[1:]), cells.dtype)
 
     def take(self, places: Places) -> FileRows:
         """The rows at these positions."""

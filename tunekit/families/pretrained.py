@@ -26,7 +26,8 @@ FEATURES = "features"
 BLOCKS = 4
 """A base's layers with weights, normalisation aside, are so many groups of equal number, from bottom to top."""
 
-ENDINGS = (".weights.h5", ".keras")
+ENDINGS = (".weights.h5", ".keras", ".h5")
+"""Of files with weights: of `save_weights`, of `save`, and of Keras before its third version."""
 
 GRAY = (0.299, 0.587, 0.114)
 """How bright red, green and blue are (ITU-R BT.601), as in Pillow's conversion to gray."""
@@ -48,8 +49,9 @@ class Pretrained(NetFamily):
     Args:
         base: returns a Keras model without its head, such as `lambda: keras.applications.MobileNetV2(include_top=False,
             weights=None, input_shape=(96, 96, 3))`; or `tk.from_study(...)`, a net of an earlier study.
-        weights: a file of the base's weights, `.weights.h5` or `.keras`: of the latter, nothing but weights is read. If
-            left out, `base` returns a model that has its weights already.
+        weights: a file of the base's weights: `.weights.h5`, `.keras`, or `.h5` in the format of earlier Keras, as
+            those published for `keras.applications` (`..._no_top.h5`) are. Nothing but weights is read from it. If left
+            out, `base` returns a model that has its weights already.
         image: the input with the pictures; the only array column if left out.
         preprocess: a function of pixels as the data has them, float32 (batch, height, width, channels), that returns
             them as the base's author wants them, such as `keras.applications.mobilenet_v2.preprocess_input`. It is part
@@ -81,7 +83,7 @@ class Pretrained(NetFamily):
         _check(base)
         if weights is not None and not str(weights).endswith(ENDINGS):
             raise FactoryError(
-                f"weights is {str(weights)!r}; expected a file of Keras's, {' or '.join(ENDINGS)}, as "
+                f"weights is {str(weights)!r}; expected a file of Keras's: {', '.join(ENDINGS)}, as "
                 "model.save_weights(...) and model.save(...) write them"
             )
         self.base = base
@@ -192,7 +194,8 @@ class Pretrained(NetFamily):
             except (ValueError, OSError, KeyError, UserWarning) as error:
                 raise FactoryError(
                     f"the weights in {str(self.weights)!r} don't fit the base {base.name!r}: {error}; expected those "
-                    "of a model of the same layers: was it saved with its head (include_top)?"
+                    "of a model of the same layers: was it saved with its head (include_top), or renamed? Keras tells "
+                    "its present format, .weights.h5, from the earlier one, .h5, by the name alone"
                 ) from error
         return base
 
