@@ -106,9 +106,11 @@ def test_a_fit_of_the_authors_own_is_written_down_phase_by_phase(tmp_path) -> No
 
 def test_tensorboard_opens_on_it(searched: Path) -> None:
     port = free_port()
-    with started(command("ui", "--tensorboard", "--port", str(port)), searched):
+    printed = searched / "printed.txt"
+    with started(command("ui", "--tensorboard", "--port", str(port), "--json"), searched):
         address = f"http://127.0.0.1:{port}"
-        answer_of(f"{address}/data/environment", searched / "printed.txt")
+        answer_of(f"{address}/data/environment", printed)
+        assert json.dumps({"url": address}) in printed.read_text().splitlines()
         with urllib.request.urlopen(f"{address}/data/runs", timeout=30) as answer:
             runs = json.load(answer)
     assert any(run.endswith("tensorboard/fold0") for run in runs)

@@ -33,7 +33,7 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         folder: of the first phase.
-        fitted: the net that is trained. Of other nets that an author trains with the same callbacks, nothing is written.
+        fitted: the net that is trained. Others that an author trains with the same callbacks are not written down.
         fold: its rows.
     """
 
