@@ -110,7 +110,7 @@ def started(arguments: list[str], folder: Path) -> Iterator[subprocess.Popen[str
         yield process
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)  # what it started, too
         process.wait()
 
 

@@ -61,11 +61,56 @@ def test_curves_graph_histograms_and_embeddings_are_there(searched: Path) -> Non
     assert {"JobRole: Manager", f"JobRole: {MISSING}", f"JobRole: {UNSEEN}"} <= set(named)
 
 
+OWN = """
+import keras_tuner
+
+class Own(keras_tuner.HyperModel):
+    def build(self, hp):
+        hidden = keras.layers.Dense(hp.Choice("units", [8, 16]), "relu")
+        model = keras.Sequential([hidden, keras.layers.Dense(1, "sigmoid")])
+        model.compile("adam", "binary_crossentropy")
+        return model
+
+    def fit(self, hp, model, x, y, callbacks=None, **more):
+        coder = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(x.shape[1])])
+        coder.compile("adam", "mse")
+        coder.fit(x, x, callbacks=callbacks, epochs=1, verbose=0)
+        for rate in (0.01, 0.001):
+            model.optimizer.learning_rate = rate
+            history = model.fit(x, y, callbacks=callbacks, epochs=2, verbose=0, **more)
+        return history
+"""
+
+
+def test_a_fit_of_the_authors_own_is_written_down_phase_by_phase(tmp_path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    attrition().to_csv(tmp_path / "train.csv", index=False)
+    data = 'tk.Table(HERE / "train.csv", target="Attrition")'
+    families = "tk.Baseline(), tk.Keras(Own())"
+    write_study(tmp_path, data, families, options="split=tk.StratifiedKFold(2)", code=OWN)
+    tunekit(tmp_path, "search", "study.py", "--trials", "2", "--workers", "1", "--tensorboard")
+    boards = sorted((tmp_path / "mlruns/studies/small/trials").glob("*/tensorboard/*"))
+    assert [board.name for board in boards] == ["fold0", "fold0-phase2", "fold1", "fold1-phase2"]  # not the coder's
+    for board in boards:
+        found = EventAccumulator(str(board), size_guidance={"tensors": 0})
+        found.Reload()
+        tags = found.Tags()
+        assert tags["graph"]
+        assert [event.step for event in found.Tensors("val_loss")] == [0, 1]
+        assert {kind for tag in tags["tensors"] for kind in ("weights", "gradients") if tag.startswith(kind)} == {
+            "weights",
+            "gradients",
+        }
+
+
 def test_tensorboard_opens_on_it(searched: Path) -> None:
     port = free_port()
-    with started(command("ui", "--tensorboard", "--port", str(port)), searched):
+    printed = searched / "printed.txt"
+    with started(command("ui", "--tensorboard", "--port", str(port), "--json"), searched):
         address = f"http://127.0.0.1:{port}"
-        answer_of(f"{address}/data/environment", searched / "printed.txt")
+        answer_of(f"{address}/data/environment", printed)
+        assert json.dumps({"url": address}) in printed.read_text().splitlines()
         with urllib.request.urlopen(f"{address}/data/runs", timeout=30) as answer:
             runs = json.load(answer)
     assert any(run.endswith("tensorboard/fold0") for run in runs)

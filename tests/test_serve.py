@@ -207,6 +207,21 @@ def test_an_open_address_without_a_token_is_warned_of(tmp_path: Path) -> None:
         assert len(said) == 1
 
 
+def test_programs_are_told_where_it_is_as_json(tmp_path: Path) -> None:
+    _, folder, _ = small_bundle("binary", tmp_path)
+    command = [sys.executable, "-u", "-m", "tunekit", "serve", str(folder), "--port", "0", "--host", "0.0.0.0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        warned, told = (json.loads(process.stdout.readline()) for _ in range(2))
+        assert "no --token" in warned["warning"]
+        assert told["name"] == Bundle.load(folder).name
+        assert told["predict"].removesuffix("predict") == told["health"].removesuffix("health")
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
 def test_a_taken_port_and_no_bundle_are_told(multiclass: Any, tmp_path: Path) -> None:
     _, address, _ = multiclass
     _, folder, _ = small_bundle("binary", tmp_path)

@@ -27,6 +27,7 @@ from tunekit.cli.options import (
     Where,
     driver_of,
     print_json,
+    telling,
 )
 
 app = typer.Typer(
@@ -146,12 +147,18 @@ def search(
 
 def _watching_aside(root: Path, *, fresh: bool) -> list[Any]:
     """The usual observers, with standard output left to the data for programs."""
+    from tunekit.tracking.mlflow import MlflowObserver
+
+    return [_aside(), MlflowObserver(root, fresh=fresh)]
+
+
+def _aside() -> Any:
+    """The console's observer on standard error."""
     from rich.console import Console
 
     from tunekit.tracking.console import ConsoleObserver
-    from tunekit.tracking.mlflow import MlflowObserver
 
-    return [ConsoleObserver(Console(stderr=True), live=False), MlflowObserver(root, fresh=fresh)]
+    return ConsoleObserver(Console(stderr=True), live=False)
 
 
 @app.command()
@@ -168,12 +175,14 @@ def worker(
     keep: Keep = None,
     disk: Disk = None,
     artifacts: Artifacts = None,
+    json: Json = False,
     root: Root = ROOT,
 ) -> None:
     """Run trials of a study that several machines work on; `search` with the same storage blends what they find."""
     from tunekit.study import load_study
 
-    load_study(study).work(
+    loaded = load_study(study)
+    loaded.work(
         storage=storage,
         budget=budget,
         trials=trials,
@@ -183,7 +192,10 @@ def worker(
         disk=disk,
         artifacts=artifacts,
         root=root,
+        observers=[_aside()] if json else None,
     )
+    if json:
+        print_json(loaded.result(root, storage=storage, artifacts=artifacts).summary)
 
 
 @app.command()
@@ -301,11 +313,12 @@ def serve(
         typer.Option(envvar="TUNEKIT_TOKEN", help="Callers must send 'Authorization: Bearer TOKEN'."),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="That one prediction may use.")] = 1,
+    json: Json = False,
 ) -> None:
     """Serve a bundle over HTTP: POST rows as JSON to /predict; /docs shows how, /health that it is up."""
     from tunekit.serve import serve as run
 
-    run(bundle, host, port, token=token, threads=threads, tell=lambda text: typer.echo(text))
+    run(bundle, host, port, token=token, threads=threads, tell=telling(json=json))
 
 
 for command in (check, grow, show, report, ui):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tunekit.cli.options import ROOT, Artifacts, Budget, Image, Json, Root, Storage, StudyFile, print_json
+from tunekit.cli.options import ROOT, Artifacts, Budget, Image, Json, Root, Storage, StudyFile, print_json, telling
 
 
 def check(
@@ -160,10 +160,11 @@ def ui(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="TensorBoard instead, on what search --tensorboard wrote down.")
     ] = False,
+    json: Json = False,
     root: Root = ROOT,
 ) -> None:
     """Open MLflow on the studies' store: every trial, curve and bundle is there."""
     from tunekit.tracking.ui import serve, serve_tensorboard
 
     show = serve_tensorboard if tensorboard else serve
-    raise typer.Exit(show(root, port, lambda text: typer.echo(text)))
+    raise typer.Exit(show(root, port, telling(json=json)))

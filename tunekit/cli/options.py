@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,6 +115,19 @@ def driver_of(name: str) -> Any:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print plain data, for programs.")]
+
+
+Facts = Mapping[str, Any]
+"""What programs want to know of a line that a person reads."""
+
+
+def telling(*, json: bool) -> Callable[[str, Facts], None]:
+    """What takes the lines of a command that goes on, for a person or, one object a line, for programs."""
+    if not json:
+        return lambda text, facts: typer.echo(text)
+    from json import dumps
+
+    return lambda text, facts: typer.echo(dumps(dict(facts)))
 
 
 def print_json(data: Any) -> None:

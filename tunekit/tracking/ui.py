@@ -5,28 +5,30 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tunekit.errors import StudyError
 from tunekit.tracking.mirror import follow_a_move
 from tunekit.tracking.mlflow import QUIET
 
+Tell = Callable[[str, Mapping[str, str]], None]
 
-def serve(root: Path, port: int, tell: Callable[[str], None]) -> int:
+
+def serve(root: Path, port: int, tell: Tell) -> int:
     """Run `mlflow ui` on this machine's loopback address until it is ended; its exit code.
 
     Args:
         root: the `mlruns` folder.
         port: to listen on.
-        tell: takes the one line that says where it is.
+        tell: takes the one line that says where it is, and the same for programs.
 
     Raises:
         StudyError: there is nothing to show.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri and uri.startswith("http"):
-        tell(f"MLFLOW_TRACKING_URI is set: the studies are on {uri}")
+        tell(f"MLFLOW_TRACKING_URI is set: the studies are on {uri}", {"url": uri})
         return 0
     if not uri:
         database = root / "mlflow.db"
@@ -39,13 +41,13 @@ def serve(root: Path, port: int, tell: Callable[[str], None]) -> int:
     return _serve("MLflow", command, port, tell)
 
 
-def serve_tensorboard(root: Path, port: int, tell: Callable[[str], None]) -> int:
+def serve_tensorboard(root: Path, port: int, tell: Tell) -> int:
     """Run TensorBoard on this machine's loopback address until it is ended; its exit code.
 
     Args:
         root: the `mlruns` folder.
         port: to listen on.
-        tell: takes the one line that says where it is.
+        tell: takes the one line that says where it is, and the same for programs.
 
     Raises:
         StudyError: there is nothing to show.
@@ -60,8 +62,9 @@ def serve_tensorboard(root: Path, port: int, tell: Callable[[str], None]) -> int
     return _serve("TensorBoard", [*command, "--port", str(port)], port, tell)
 
 
-def _serve(name: str, command: list[str], port: int, tell: Callable[[str], None]) -> int:
-    tell(f"{name} opens at http://127.0.0.1:{port} in some seconds; Ctrl-C ends it")
+def _serve(name: str, command: list[str], port: int, tell: Tell) -> int:
+    url = f"http://127.0.0.1:{port}"
+    tell(f"{name} opens at {url} in some seconds; Ctrl-C ends it", {"url": url})
     try:
         return subprocess.run(command, env={**QUIET, **os.environ}, check=False).returncode
     except KeyboardInterrupt:

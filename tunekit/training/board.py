@@ -16,7 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tunekit.families import Fold
-from tunekit.training.fitted import FittedNet, target_of
+from tunekit.training.fitted import FittedNet, shapes_of, target_of
 
 MOST_ROWS = 256
 """Training rows that gradients are computed of."""
@@ -29,29 +29,42 @@ MISSING, UNSEEN, PADDING, UNKNOWN = "(missing)", "(unseen)", "(padding)", "(unkn
 
 
 class Board(keras.callbacks.Callback):  # type: ignore[misc]
-    """Writes TensorBoard's files of one fit.
+    """Writes TensorBoard's files of a net's training. Each phase of it, each `fit`, has a folder of its own.
 
     Args:
-        folder: for them.
-        fitted: the net that is trained.
+        folder: of the first phase.
+        fitted: the net that is trained. Others that an author trains with the same callbacks are not written down.
         fold: its rows.
     """
 
     def __init__(self, folder: Path, fitted: FittedNet, fold: Fold) -> None:
         super().__init__()
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._folder = folder
+        self._shapes = shapes_of(fitted.model)
         self._rows = _some_rows(fitted, fold)
-        self._gradients = tf.function(self._compute_gradients)
+        self._writer: Any = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Write the graph of a prediction."""
         del logs
+        if shapes_of(self.model) != self._shapes:
+            return
+        phase, folder = 1, self._folder
+        while folder.exists():
+            phase += 1
+            folder = self._folder.with_name(f"{self._folder.name}-phase{phase}")
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._gradients = tf.function(self._compute_gradients)
         function = tf.function(lambda x: self.model(x, training=False))
         with self._writer.as_default():
             tf.summary.graph(function.get_concrete_function(self._rows[0]).graph)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the epoch's figures and histograms."""
+        if shapes_of(self.model) != self._shapes:
+            return
+        if self._writer is None:  # in a loop of an author's own, who tells of epochs only
+            self.on_train_begin()
         with self._writer.as_default(step=epoch):
             for name, value in (logs or {}).items():
                 tf.summary.scalar(name, float(value))
@@ -60,11 +73,14 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
             for variable, gradient in zip(self.model.trainable_variables, self._gradients(), strict=True):
                 if gradient is not None:
                     tf.summary.histogram(f"gradients/{variable.path}", gradient)
+        self._writer.flush()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Close the files."""
         del logs
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _compute_gradients(self) -> list[Any]:
         """Of the loss on the rows that were set aside for it, by trainable variable; None for each without a loss."""
@@ -75,17 +91,6 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
         with tf.GradientTape() as tape:
             loss = self.model.compute_loss(x=x, y=y, y_pred=self.model(x, training=False), training=False)
         return [None if one is None else tf.convert_to_tensor(one) for one in tape.gradient(loss, variables)]
-
-
-def boards(fitted: FittedNet, fold: Fold) -> list[Any]:
-    """The callbacks that write the fold's board; none if it has no board. Each phase has files of its own."""
-    if fold.board is None:
-        return []
-    phase, folder = 1, fold.board
-    while folder.exists():
-        phase += 1
-        folder = fold.board.with_name(f"{fold.board.name}-phase{phase}")
-    return [Board(folder, fitted, fold)]
 
 
 def write_embeddings(folder: Path, model: keras.Model, labels: Mapping[int, Sequence[str]]) -> None:

@@ -238,6 +238,11 @@ def wants_one_hot(model: keras.Model) -> bool:
     return any(isinstance(name, str) and name.lower().replace("_", "") in ONE_HOT_LOSSES for name in names)
 
 
+def shapes_of(model: keras.Model) -> list[tuple[int, ...]]:
+    """The shapes of a net's weights: another net of the same shapes is a clone of it."""
+    return [tuple(weight.shape) for weight in model.weights]
+
+
 def target_of(fitted: FittedNet, fold: Fold, part: Part) -> Any:
     """A part's target as the losses of the net take it."""
     if isinstance(fitted, SeveralNet):

@@ -18,7 +18,7 @@ from tunekit.errors import TrialError
 from tunekit.families import Fold, Keras
 from tunekit.families.base import EpochReport
 from tunekit.space import HyperParameters
-from tunekit.training.fitted import FittedNet, net_inputs, target_of
+from tunekit.training.fitted import FittedNet, net_inputs, shapes_of, target_of
 from tunekit.training.judge import Judge
 from tunekit.training.served import USUAL_BATCH, ServedFit
 from tunekit.training.traced import TracedModel
@@ -52,6 +52,10 @@ def fit_by_author(family: Keras, hp: HyperParameters, fitted: FittedNet, fold: F
     needed = _needed(author, family)
     ends_early = family.told["patience"] is not None or "epochs" in needed.keys() - told.keys()
     more["callbacks"] = [judge, *([early_stopping(family)] if ends_early else []), *family.callbacks()]
+    if fold.board is not None:
+        from tunekit.training.board import Board
+
+        more["callbacks"].append(Board(fold.board, fitted, fold))
     may_be_told = "epochs" in _accepted(author, {"epochs": None})
     with _serving(judge, family, fitted, fold, may_be_told=may_be_told):
         try:
@@ -119,7 +123,7 @@ class AuthorsJudge(Judge):
     def set_model(self, model: keras.Model) -> None:
         """Judge this model: the given one or another of its shape, such as a clone. Others are let be."""
         super().set_model(model)
-        self._foreign = model is not self._given and _shapes(model) != _shapes(self._given)
+        self._foreign = model is not self._given and shapes_of(model) != shapes_of(self._given)
         if not self._foreign:
             self._attached = model
             self.begin()
@@ -218,7 +222,3 @@ def _accepted(author: Callable[..., Any], more: dict[str, Any]) -> dict[str, Any
         return more
     names = {one.name for one in parameters}
     return {name: value for name, value in more.items() if name in names}
-
-
-def _shapes(model: keras.Model) -> list[tuple[int, ...]]:
-    return [tuple(weight.shape) for weight in model.weights]

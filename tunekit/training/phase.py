@@ -66,9 +66,9 @@ def train_unjudged(fitted: FittedNet, fold: Fold, family: NetFamily, batch_size:
 
 def _fit(fitted: FittedNet, fold: Fold, batch_size: int, epochs: int, callbacks: list[Any]) -> None:
     if fold.board is not None:
-        from tunekit.training.board import boards
+        from tunekit.training.board import Board
 
-        callbacks = [*callbacks, *boards(fitted, fold)]
+        callbacks = [*callbacks, Board(fold.board, fitted, fold)]
     random = np.random.default_rng(fold.seed)
     fit(
         fitted.traced,
