@@ -337,6 +337,7 @@ class Series:
             naive=naive,
             anchor=next(iter(naive.values()), None) if self.difference else None,
             notices=notices,
+            given_as="Series",
         )
 
     def _naive(self, shape: _Shape) -> dict[str, int]:
