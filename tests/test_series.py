@@ -165,7 +165,7 @@ def moved(frame: pd.DataFrame, row: int, minutes: int) -> pd.DataFrame:
     return frame.assign(when=frame["when"] + late)
 
 
-def weighed(row: int, weight: float | None) -> pd.DataFrame:
+def weighed(row: int, weight: float) -> pd.DataFrame:
     """A column of weights, one of which is another one."""
     return two().assign(w=[weight if one == row else 1.0 + one for one in range(80)])
 
@@ -187,7 +187,10 @@ def weighed(row: int, weight: float | None) -> pd.DataFrame:
         (lambda: series(two(), delay=0), "delay=0; expected a whole number of periods, at least 1"),
         (lambda: series(two(), delay=1.5), "delay=1.5; expected a whole number"),
         (lambda: series(two(), lookback=60), "no window fits: the longest of 2 series has 40 periods of 1 hour"),
-        (lambda: series(weighed(7, None), weight="w"), "weight column 'w' holds nan in row 7; expected a number of 0"),
+        (
+            lambda: series(weighed(7, np.nan), weight="w"),
+            "weight column 'w' holds nan in row 7; expected a number of 0",
+        ),
         (lambda: series(weighed(7, -1.0), weight="w"), "weight column 'w' holds -1 in row 7; expected a number of 0"),
         (lambda: series(weighed(7, np.inf), weight="w"), "'w' has 1 infinite .* the first in row 7"),
         (lambda: series(two().assign(w="much"), weight="w"), "column 'w', row 0: received 'much' .* expected a number"),
@@ -239,7 +242,7 @@ def test_a_forecast_weighs_what_the_row_of_its_target_does() -> None:
 
 
 def test_where_nothing_is_forecast_nothing_need_be_weighed() -> None:
-    frame = weighed(7, None)
+    frame = weighed(7, np.nan)
     frame.loc[7, "count"] = np.nan
     assert series(frame, weight="w").load().weight is not None
     doubled = pd.concat([two(), two().iloc[[50]]], ignore_index=True).assign(w=np.arange(81.0))

@@ -303,7 +303,7 @@ class Series:
             values[:, position] = typed_column(frame[name], kind, name)
         names = [category_text(value) for value in frame[self.series]] if self.series else [""] * len(frame)
         known = [self.time, *([self.series] if self.series else []), *channels]
-        known += [name for name in (self.target, self.weight) if name in frame]
+        known += [name for name in (self.target, self.weight or "") if name in frame]
         compared = frame[list(dict.fromkeys(known))]
         return tracks_of(compared, moments, names, target, values, period, "second" if dated else "")
 
