@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +426,49 @@ def test_every_block_makes_a_net_that_fits(block: str, head: str) -> None:
     predictions = model.predict(np.zeros((2, 8, 8, 1), np.float32), verbose=0)
     assert predictions.shape == (2, 3)
     np.testing.assert_allclose(predictions.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def built(shape: tuple[int, ...], **chosen: Any) -> tuple[Any, set[str]]:
+    """A net of small filters for pictures of some shape, and the names that its factory asks for."""
+    chosen = {"filters": 8, "augment": 0.0, **chosen}
+    hp = HyperParameters(lambda dimension: chosen.get(dimension.name, dimension.default))
+    return tk.ConvNet().build(hp, replace(DATA, arrays={"image": shape})), set(hp.values)
+
+
+@pytest.mark.parametrize("block", ["plain", "separable"])
+@pytest.mark.parametrize("side", [9, 12, 28])
+def test_without_padding_maps_shrink_but_never_to_nothing(block: str, side: int) -> None:
+    for stages, depth, strides in [(1, 1, True), (1, 1, False), (4, 3, True), (4, 3, False)]:
+        chosen = {"block": block, "stages": stages, "depth": depth, "strides": strides, "padding": "valid"}
+        model, _ = built((side, side + 5, 1), **chosen)
+        maps = [layer.output.shape[1:3] for layer in model.layers if len(layer.output.shape) == 4]
+        assert min(map(min, maps)) >= 4
+        same, _ = built((side, side + 5, 1), **{**chosen, "padding": "same"})
+        padded = [layer.output.shape[1:3] for layer in same.layers if len(layer.output.shape) == 4]
+        first = next(place for place, layer in enumerate(model.layers) if "conv" in layer.name)
+        stride = 2 if strides and depth == 1 else 1
+        assert maps[first] == ((side - 3) // stride + 1, (side + 2) // stride + 1)
+        assert padded[first] == (-(-side // stride), -(-(side + 5) // stride))
+
+
+def test_padding_is_searched_where_it_makes_another_net() -> None:
+    for block, side, asked in [
+        ("plain", 9, True),
+        ("plain", 8, False),
+        ("residual", 28, False),
+        ("inception", 28, False),
+    ]:
+        assert ("padding" in built((side, side, 1), block=block)[1]) is asked, (block, side)
+
+
+@pytest.mark.parametrize(
+    ("block", "parameters"),
+    [("plain", 83_595), ("residual", 186_067), ("separable", 20_100), ("inception", 35_313)],
+)
+def test_trials_that_knew_no_padding_are_built_as_they_were(block: str, parameters: int) -> None:
+    """They are refitted and exported from their values; the numbers are of nets from before there was a choice."""
+    model, _ = built((28, 28, 1), block=block, stages=4, depth=2)
+    assert model.count_params() == parameters
 
 
 # Whole searches.

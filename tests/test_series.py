@@ -165,6 +165,11 @@ def moved(frame: pd.DataFrame, row: int, minutes: int) -> pd.DataFrame:
     return frame.assign(when=frame["when"] + late)
 
 
+def weighed(row: int, weight: float) -> pd.DataFrame:
+    """A column of weights, one of which is another one."""
+    return two().assign(w=[weight if one == row else 1.0 + one for one in range(80)])
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -182,6 +187,15 @@ def moved(frame: pd.DataFrame, row: int, minutes: int) -> pd.DataFrame:
         (lambda: series(two(), delay=0), "delay=0; expected a whole number of periods, at least 1"),
         (lambda: series(two(), delay=1.5), "delay=1.5; expected a whole number"),
         (lambda: series(two(), lookback=60), "no window fits: the longest of 2 series has 40 periods of 1 hour"),
+        (
+            lambda: series(weighed(7, np.nan), weight="w"),
+            "weight column 'w' holds nan in row 7; expected a number of 0",
+        ),
+        (lambda: series(weighed(7, -1.0), weight="w"), "weight column 'w' holds -1 in row 7; expected a number of 0"),
+        (lambda: series(weighed(7, np.inf), weight="w"), "'w' has 1 infinite .* the first in row 7"),
+        (lambda: series(two().assign(w="much"), weight="w"), "column 'w', row 0: received 'much' .* expected a number"),
+        (lambda: series(two().assign(w=0.0), weight="w"), "weight column 'w' is 0 in every row"),
+        (lambda: series(two(), weight="w"), "no column 'w'; its columns are when, place, count, other"),
         (lambda: series(two().assign(when="soon")), "time column 'when' holds category; expected dates or numbers"),
         (lambda: series(two().rename(columns={"place": "window"}), series="window"), "named 'window'"),
         (lambda: series(two().iloc[:0]), "the table is empty"),
@@ -208,6 +222,42 @@ def test_columns_that_are_no_channels_are_told() -> None:
     assert data.notices == tuple(f"column {reason} and{told}" for reason in reasons)
     asked = series(frame, channels=["gust", "count"]).load()
     assert asked.columns["window"][0, 0, 0] == 1.0
+
+
+# Weights.
+
+
+def test_a_forecast_weighs_what_the_row_of_its_target_does() -> None:
+    frame = two().assign(w=lambda rows: rows["count"] / 100).drop(index=[20, 21])
+    frame.loc[30, "w"] = 0.0
+    expected = series(frame.drop(columns="w"), fill=2).load()
+    data = series(frame.sample(frac=1, random_state=0), fill=2, weight="w").load()
+    np.testing.assert_array_equal(data.columns["window"], expected.columns["window"])
+    assert data.weight is not None
+    np.testing.assert_array_equal(data.weight, np.where(data.target == 1030, 0.0, data.target / 100))
+    assert data.digest != expected.digest
+    read = series(frame, fill=2, weight="w", channels=["count", "w"]).load()
+    first = read.columns["window"][:, 0]  # float32
+    np.testing.assert_allclose(first[:, 1], np.where(first[:, 0] == 1030, 0.0, first[:, 0] / 100), rtol=1e-6)
+
+
+def test_where_nothing_is_forecast_nothing_need_be_weighed() -> None:
+    frame = weighed(7, np.nan)
+    frame.loc[7, "count"] = np.nan
+    assert series(frame, weight="w").load().weight is not None
+    doubled = pd.concat([two(), two().iloc[[50]]], ignore_index=True).assign(w=np.arange(81.0))
+    with pytest.raises(DataError, match=r"rows 50 and 80 are both of series 'B', .* and differ"):
+        series(doubled, weight="w").load()
+
+
+def test_a_series_that_weighs_nothing_has_the_scale_of_all() -> None:
+    frame = noisy().assign(w=lambda rows: (rows["place"] == "small").astype(float))
+    far = frame.assign(count=frame["count"].where(frame["w"] > 0, frame["count"] ** 2))
+    one, other = (ready_fold(rows, weight="w", difference=False)[1].preparation for rows in (frame, far))
+    np.testing.assert_array_equal(one.targets, other.targets)
+    large, small, unseen = one.targets[1:]
+    np.testing.assert_array_equal(large, unseen)
+    np.testing.assert_allclose(small, unseen)  # the only one that weighs
 
 
 # Time.

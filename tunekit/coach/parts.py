@@ -149,7 +149,9 @@ def dates(sight: Sight) -> Iterator[Finding]:
             "judged on days of which they have seen other rows. If they are to predict later rows, judge them on "
             "later rows."
         )
-        yield Finding("hint", "shuffled-dates", "dates, but a shuffled split", told, f"time={text(look.name)},")
+        name = text(look.name)
+        change = f"time={name}," if sight.prepared.data.given_as == "Table" else f"time=table[{name}],"
+        yield Finding("hint", "shuffled-dates", "dates, but a shuffled split", told, change)
         return
 
 
@@ -171,8 +173,7 @@ def new_gaps(sight: Sight) -> Iterator[Finding]:
 
 def drift(sight: Sight) -> Iterator[Finding]:
     """Whether a classifier tells training rows from test rows (adversarial validation), and by which column."""
-    own = getattr(sight.study.data, "time", None)
-    looks = [look for look in sight.columns if look.kind != "date" and look.name != own]
+    looks = [look for look in sight.columns if look.kind != "date" and look.name != sight.time]
     if not looks or len(sight.tests) < 2 * FEWEST_JUDGES or sight.prepared.data.horizon is not None:
         return  # forecasts of another season differ, and their windows are scaled by what came before
     train, test = some(sight.rows, MOST_COMPARED), some(sight.tests, MOST_COMPARED)

@@ -87,6 +87,12 @@ class Sight:
         count = len(self.prepared.folds.development)
         return "" if len(self.rows) == count else f" (in a sample of {len(self.rows):,} of {count:,} rows)"
 
+    @property
+    def time(self) -> str | None:
+        """The column with the rows' times, where they are one."""
+        own = getattr(self.study.data, "time", None)
+        return own if isinstance(own, str) else None
+
     @cached_property
     def columns(self) -> list[Look]:
         """The columns of a table; of series each channel's last value, as a difference if the target is learnt so."""

@@ -19,7 +19,7 @@ from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.pixels import are_pictures
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import checked_kind, in_order, row_weights, typed_y, weights_by_class
+from tunekit.data.table import checked_kind, groups_of, in_order, row_times, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
@@ -56,6 +56,9 @@ class Batches:
             out, they are in a temporary folder and drawn anew by each command, which then must draw the same.
         suits: "arrays" or "images": the families that are searched by default. Of images whose numbers are bytes, of
             any type, the bundle reads files, too.
+        time: when each row is, see `Arrays`: the name of an input of numbers, such as seconds, which comes with the
+            batches and which models then don't read; or dates or numbers for all rows, in the order of the batches.
+        group: rows that belong together, see `Arrays`: named or given likewise.
         classes: the classes in order; of two, the second is the positive one. Default: sorted. Texts for a target of
             whole numbers, or of one-hot rows, are the names of 0, 1, ...; a source's own `class_names`, which
             `keras.utils.image_dataset_from_directory` gives, need not be said.
@@ -82,6 +85,8 @@ class Batches:
         steps: int | None = None,
         folder: str | Path | None = None,
         suits: str = "arrays",
+        time: Any = None,
+        group: Any = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
         ordered: bool = False,
         class_weight: Mapping[Any, float] | str | None = None,
@@ -98,6 +103,8 @@ class Batches:
         self.steps = steps
         self.folder = None if folder is None else Path(folder)
         self.suits = suits
+        self.time = time
+        self.group = group
         self.classes = tuple(classes or ())
         self.ordered = ordered
         self.class_weight = class_weight
@@ -119,23 +126,28 @@ class Batches:
         check_codes(self.kinds, [one["name"] for one in drawn.inputs])
         if stale := [one["name"] for one in drawn.inputs if (one["dtype"] == "int32") != (one["name"] in self.kinds)]:
             raise DataError(f"{str(self.folder)!r} has input {stale[0]!r} of another kind; delete it to draw it anew")
+        time, group = _of_rows("time", self.time, drawn), _of_rows("group", self.group, drawn)
+        inputs = self._inputs(drawn)
         if self.suits == "arrays":
-            notices += [amounts(one["name"]) for one in drawn.inputs if one.get("whole")]
+            notices += [amounts(one["name"]) for one in inputs if one.get("whole")]
         else:
-            notices += [_no_files(column.name) for column in map(self._column, drawn.inputs) if _reads_no_file(column)]
+            notices += [_no_files(column.name) for column in map(self._column, inputs) if _reads_no_file(column)]
         wanted, order = self._named(_targets(drawn.targets), drawn.classes)
         target, classes, targets = typed_y(wanted, self.kind, order)
         return Dataset(
-            schema=Schema(tuple(self._column(one) for one in drawn.inputs)),
-            columns={one["name"]: drawn.column(one) for one in drawn.inputs},
+            schema=Schema(tuple(self._column(one) for one in inputs)),
+            columns={one["name"]: drawn.column(one) for one in inputs},
             target=target,
             classes=classes,
             ids=np.arange(drawn.rows),
+            time=None if time is None else row_times(time, "time", "time"),
+            group=None if group is None else groups_of(group, "group"),
             weight=None if drawn.weight is None else row_weights(drawn.weight, "weight"),
             notices=tuple(notices),
             targets=targets,
             ordered=in_order(classes, self.ordered),
             class_weight=weights_by_class(self.class_weight, classes),
+            given_as="Batches",
         )
 
     def _named(self, targets: dict[str, Any], told: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Any, ...]]:
@@ -149,6 +161,14 @@ class Batches:
         numbers = values.astype(int)
         found = tuple(names[number] for number in np.unique(numbers))
         return {target: np.array(names, dtype=object)[numbers]}, self.classes or found
+
+    def _inputs(self, drawn: Drawn) -> list[dict[str, Any]]:
+        """The inputs that models read."""
+        named = [one for one in (self.time, self.group) if isinstance(one, str)]
+        inputs = [one for one in drawn.inputs if one["name"] not in named]
+        if not inputs:
+            raise DataError(f"no input is left to learn from beside {', '.join(named)}; expected at least one")
+        return inputs
 
     def _column(self, given: dict[str, Any]) -> Column:
         if not given["shape"]:
@@ -228,6 +248,25 @@ def _of_data_set(made: Any) -> tuple[Iterator[Any], int | None]:
         f"the source is a {type(made).__name__}; expected a keras.utils.PyDataset, a tf.data.Dataset, or a function "
         "that returns one of these or an iterator of batches (x, y)"
     )
+
+
+def _of_rows(role: str, given: Any, drawn: Drawn) -> Any:
+    """(n,): what is said of each row, by the name of an input or as it is; None if nothing is."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        numbers = {one["name"]: one for one in drawn.inputs if not one["shape"]}
+        if given not in numbers:
+            raise DataError(
+                f"{role}={given!r} is no input of numbers, (rows,), but {', '.join(numbers) or 'none'} is; expected "
+                "x of each batch to be a dict that holds it, or a value for each row"
+            )
+        return drawn.column(numbers[given])
+    if len(given) != drawn.rows:
+        raise DataError(
+            f"{role} has {len(given)} values, and {drawn.rows} rows were drawn; expected one for each, in their order"
+        )
+    return given
 
 
 def _parts(batch: Any, name: str) -> tuple[dict[str, Any], dict[str, Any], npt.NDArray[Any] | None]:

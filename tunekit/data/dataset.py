@@ -43,6 +43,7 @@ class Dataset:
         naive: of forecasts: where the only array holds what a simple one would predict: its position among the values
             of a cell, by the simple forecast's name.
         anchor: the position of the one whose difference from the target is learnt; None to learn the target itself.
+        given_as: the kind of data it was loaded from, such as "Table": what is missing is said in its terms.
     """
 
     schema: Schema
@@ -60,6 +61,7 @@ class Dataset:
     horizon: float | None = None
     naive: Mapping[str, int] = field(default_factory=dict)
     anchor: int | None = None
+    given_as: str = "Table"
 
     def __len__(self) -> int:
         return len(self.target)

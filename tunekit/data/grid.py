@@ -28,6 +28,7 @@ class Track:
         values: float32 (rows, channels): as given, or in a gap the last known value; NaN before the first known one.
         age: int64 (rows, channels): periods since the value was known; 0 where it was given.
         target: float64 (rows,): as given, NaN in a gap: what is predicted is never filled.
+        given: int64 (rows,): which row of the table each is; -1 where none is.
         added: rows that were not there at all.
     """
 
@@ -36,6 +37,7 @@ class Track:
     values: npt.NDArray[np.float32]
     age: npt.NDArray[np.int64]
     target: npt.NDArray[np.float64]
+    given: npt.NDArray[np.int64]
     added: int
 
     def __len__(self) -> int:
@@ -111,7 +113,7 @@ def tracks_of(
     tracks = []
     for name, rows in zip(texts, np.split(order, np.flatnonzero(np.diff(codes[order])) + 1), strict=True):
         places = _places(moments[rows], rows, found, str(name), unit)
-        tracks.append(_track(str(name), float(moments[rows[0]]), places, target[rows], channels[rows]))
+        tracks.append(_track(str(name), float(moments[rows[0]]), places, rows, target[rows], channels[rows]))
     return tracks, found, int(again.sum())
 
 
@@ -136,19 +138,22 @@ def _track(
     name: str,
     start: float,
     places: npt.NDArray[np.int64],
+    given: npt.NDArray[np.int64],
     target: npt.NDArray[np.float64],
     channels: npt.NDArray[np.float32],
 ) -> Track:
     rows = int(places[-1]) + 1
-    given = np.full((rows, channels.shape[1]), np.nan, dtype=np.float32)
-    given[places] = channels
+    known = np.full((rows, channels.shape[1]), np.nan, dtype=np.float32)
+    known[places] = channels
     wanted = np.full(rows, np.nan)
     wanted[places] = target
+    stands = np.full(rows, -1, dtype=np.int64)
+    stands[places] = given
     here = np.arange(rows)[:, None]
-    last = np.maximum.accumulate(np.where(np.isnan(given), -1, here), axis=0)
-    values = np.take_along_axis(given, np.maximum(last, 0), axis=0)
+    last = np.maximum.accumulate(np.where(np.isnan(known), -1, here), axis=0)
+    values = np.take_along_axis(known, np.maximum(last, 0), axis=0)
     age = np.where(last < 0, rows, here - last)
-    return Track(name, start, values, age, wanted, rows - len(places))
+    return Track(name, start, values, age, wanted, stands, rows - len(places))
 
 
 def told_time(distance: float, unit: str) -> str:

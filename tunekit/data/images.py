@@ -21,7 +21,16 @@ from tunekit.data.lazy import LazyRows, Places
 from tunekit.data.pixels import are_pictures, need_bytes
 from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
 from tunekit.data.store import MOST_IN_MEMORY
-from tunekit.data.table import Table, checked_kind, groups_of, in_order, row_weights, typed_y, weights_by_class
+from tunekit.data.table import (
+    Table,
+    checked_kind,
+    groups_of,
+    in_order,
+    row_times,
+    row_weights,
+    typed_y,
+    weights_by_class,
+)
 from tunekit.data.targets import named_targets
 from tunekit.errors import DataError
 
@@ -64,6 +73,9 @@ class Arrays:
         y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
         weight: n non-negative row weights.
+        time: n dates or numbers: rows are ordered by it, and judged on later ones than they train on. Models don't read
+            it. Of windows of history it is the moment of the target; where that is some time after the window's end,
+            `TimeSplit(gap=)` says how long, so that no training target is later than the first judged forecast.
         group: n values: rows of one group never stand on both sides of a split.
         classes: the classes in order; of two, the second is the positive one. Default: sorted.
         ordered: whether they have an order; see `Table`.
@@ -92,6 +104,7 @@ class Arrays:
         *,
         table: pd.DataFrame | None = None,
         weight: Any = None,
+        time: Any = None,
         group: Any = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
         ordered: bool = False,
@@ -106,6 +119,7 @@ class Arrays:
         self.y = y
         self.table = table
         self.weight = weight
+        self.time = time
         self.group = group
         self.classes = tuple(classes or ())
         self.ordered = ordered
@@ -139,8 +153,7 @@ class Arrays:
         kinds = {name: one for name, one in self.kinds.items() if name in wanted}
         target, classes, targets = typed_y(wanted, self.kind, self.classes, kinds)
         lengths = {name: len(cells) for name, cells in typed.items()} | {TARGET: len(target)}
-        beside = {"weight": self.weight, "group": self.group}
-        lengths |= {name: len(values) for name, values in beside.items() if values is not None}
+        lengths |= {name: len(values) for name, values in self._of_rows().items()}
         if others is not None:
             columns, typed = [*others.schema.columns, *columns], others.columns | typed
         if len(set(lengths.values())) > 1:
@@ -151,13 +164,26 @@ class Arrays:
             target=target,
             classes=classes,
             ids=np.arange(len(target)),
+            time=None if self.time is None else row_times(self.time, "time", "time"),
             group=None if self.group is None else groups_of(self.group, "group"),
             weight=None if self.weight is None else row_weights(self.weight, "weight"),
             notices=(*notices, *(() if others is None else others.notices)),
             targets=targets,
             ordered=in_order(classes, self.ordered),
             class_weight=weights_by_class(self.class_weight, classes),
+            given_as=type(self).__name__,
         )
+
+    def _of_rows(self) -> dict[str, Any]:
+        """What was given for each row and models don't read."""
+        given = {"weight": self.weight, "time": self.time, "group": self.group}
+        found = {name: values for name, values in given.items() if values is not None}
+        for name, values in found.items():
+            if isinstance(values, str):
+                raise DataError(
+                    f"{name}={values!r}; expected a value for each row, such as a column: frame[{values!r}]"
+                )
+        return found
 
     def _beside(self, arrays: Mapping[str, Any], y: Any) -> Dataset:
         """The table's columns."""

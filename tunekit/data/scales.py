@@ -169,12 +169,15 @@ def target_scales(
     by: int,
     weight: npt.NDArray[np.float64] | None,
 ) -> npt.NDArray[np.float64]:
-    """(codes, 2): mean and deviation of the target for each code of a category column; (0, 2) for none."""
+    """(codes, 2): mean and deviation of the target for each code of a category column; (0, 2) for none.
+
+    Codes whose rows weigh nothing have those of all.
+    """
     if target is None or by < 0:
         return np.empty((0, 2))
     size = cardinalities[by]
     table = np.tile(mean_and_spread(target, weight), (size, 1))
-    for code in _own_scales(codes[:, by], size):
+    for code in _own_scales(codes[:, by] if weight is None else codes[weight > 0, by], size):
         here = codes[:, by] == code
         table[code] = mean_and_spread(target[here], None if weight is None else weight[here])
     return table

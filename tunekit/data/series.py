@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tunekit.data.dataset import Dataset
 from tunekit.data.grid import Track, told_moment, told_time, tracks_of
 from tunekit.data.reading import read_frame
 from tunekit.data.schema import CYCLES, Column, Schema
-from tunekit.data.table import Source, infer_kind, numbers_rows
+from tunekit.data.table import Source, infer_kind, numbers_rows, row_weights
 from tunekit.data.windows import Ends, Windows
 from tunekit.errors import DataError
 
@@ -72,8 +72,10 @@ class Series:
         delay: periods from the window's last row to the target, at least 1.
         step: every how many periods a window has a row; must divide `lookback`.
         series: the column that tells series apart; models read it as a category.
+        weight: a column of non-negative numbers: what a forecast weighs is in the row of its target, the value that it
+            is judged by, whatever the rows of its window weigh. It is no channel, unless it is named as one.
         channels: the columns of a window, in order: numbers or booleans. Default: all of them, the target's own past
-            included, but for channels that are mostly missing.
+            included, but for the weight and channels that are mostly missing.
         calendar: whether models are told where the target's moment stands in the day, week and year, as sine and cosine
             of each cycle that the data spans twice and that is longer than a period. Needs dates.
         season: periods after which the target repeats itself; a day (or of daily rows a week) if None.
@@ -103,6 +105,7 @@ class Series:
         delay: int,
         step: int = 1,
         series: str | None = None,
+        weight: str | None = None,
         channels: Sequence[str] | None = None,
         calendar: bool = True,
         season: int | None = None,
@@ -123,6 +126,7 @@ class Series:
         self.time = time
         self.windows = Windows(lookback, step, delay, lookback // 2 if fill is None else fill)
         self.series = series
+        self.weight = weight
         self.channels = None if channels is None else tuple(channels)
         self.calendar = calendar
         self.season = season
@@ -134,6 +138,7 @@ class Series:
         notices: list[str] = []
         frame = self._frame(self.source() if callable(self.source) else self.source)
         target = self._target(frame)
+        weight = self._weight(frame, target)
         moments, dated = self._moments(frame)
         channels = self.channels or self._usable(frame, notices)
         tracks, period, equal = self._tracks(frame, moments, target, channels, None, dated)
@@ -145,7 +150,8 @@ class Series:
         if equal:
             notices.append(f"{equal} row(s) were left out because another one equals them")
         notices += self.windows.told(tracks, ends, period, shape.unit)
-        return self._dataset(shape, tracks, ends, tuple(notices))
+        dataset = self._dataset(shape, tracks, ends, tuple(notices))
+        return dataset if weight is None else replace(dataset, weight=weight[self.windows.given(tracks, ends)])
 
     def latest(self, history: Any) -> dict[str, npt.NDArray[Any]]:
         """The rows to forecast from: for each series in a raw history, the window that ends with its last row.
@@ -225,7 +231,7 @@ class Series:
         if frame.empty:
             raise DataError(f"the table is empty ({len(frame)} rows, {len(frame.columns)} columns); expected rows")
         named = [self.time, *([self.series] if self.series else []), *(self.channels or ())]
-        for name in named if ahead else [*named, self.target]:
+        for name in named if ahead else [*named, self.target, *([self.weight] if self.weight else [])]:
             if name not in frame.columns:
                 raise DataError(f"the table has no column {name!r}; its columns are {', '.join(frame.columns)}")
         if taken := RESERVED & {self.time, self.series}:
@@ -245,6 +251,13 @@ class Series:
             raise DataError(f"target {self.target!r} has one value only; expected at least two different ones")
         return target
 
+    def _weight(self, frame: pd.DataFrame, target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
+        """What each row weighs as a target; 0 where there is none."""
+        if self.weight is None:
+            return None
+        weight = typed_column(frame[self.weight], "number", self.weight)
+        return row_weights(np.where(np.isnan(target), 0.0, weight), f"weight column {self.weight!r}")
+
     def _moments(self, frame: pd.DataFrame, dated: bool | None = None) -> tuple[npt.NDArray[np.float64], bool]:
         kind = infer_kind(frame[self.time], self.time) if dated is None else "date" if dated else "number"
         if kind not in ("date", "number"):
@@ -255,7 +268,7 @@ class Series:
         """The columns that can be channels."""
         usable = []
         for name in frame.columns:
-            if name in (self.time, self.series):
+            if name in (self.time, self.series) or (name == self.weight and name != self.target):
                 continue
             kind, reason = infer_kind(frame[name], name), ""
             missing = float(frame[name].isna().mean())
@@ -290,7 +303,8 @@ class Series:
             values[:, position] = typed_column(frame[name], kind, name)
         names = [category_text(value) for value in frame[self.series]] if self.series else [""] * len(frame)
         known = [self.time, *([self.series] if self.series else []), *channels]
-        compared = frame[list(dict.fromkeys([*known, *([self.target] if self.target in frame else [])]))]
+        known += [name for name in (self.target, self.weight or "") if name in frame]
+        compared = frame[list(dict.fromkeys(known))]
         return tracks_of(compared, moments, names, target, values, period, "second" if dated else "")
 
     def _columns(self, shape: _Shape, tracks: Sequence[Track], ends: Ends) -> dict[str, npt.NDArray[Any]]:
@@ -337,6 +351,7 @@ class Series:
             naive=naive,
             anchor=next(iter(naive.values()), None) if self.difference else None,
             notices=notices,
+            given_as="Series",
         )
 
     def _naive(self, shape: _Shape) -> dict[str, int]:

@@ -270,7 +270,7 @@ def _by_class(splitter: Any, data: Dataset, rows: Rows, groups: Rows | None) -> 
 def _time_parts(data: Dataset, rows: Rows, shares: list[float]) -> list[Rows]:
     """Rows in order of time, cut near the given cumulative shares but never within one moment."""
     if data.time is None:
-        raise DataError("TimeSplit needs a time column, and the data has none; say Table(..., time='COLUMN')")
+        raise DataError(f"a split in time needs {_lacking(data, 'time')}")
     order = rows[np.argsort(data.time[rows], kind="stable")]
     time = data.time[order]
     cuts = [int(np.searchsorted(time, time[min(int(share * len(order)), len(order) - 1)])) for share in shares]
@@ -299,12 +299,21 @@ def _known_before(data: Dataset, rows: Rows, judged: Rows, gap: float | None = N
 
 def _groups(data: Dataset, rows: Rows, least: int) -> npt.NDArray[np.int64]:
     if data.group is None:
-        raise DataError("GroupKFold needs a group column, and the data has none; say Table(..., group='COLUMN')")
+        raise DataError(f"GroupKFold needs {_lacking(data, 'group')}")
     groups = data.group[rows]
     found = len(np.unique(groups))
     if found < least:
         raise DataError(f"there are {found} groups; expected at least {least}, one per fold and one for the test rows")
     return groups
+
+
+def _lacking(data: Dataset, role: str) -> str:
+    """That rows lack what a split needs, and how to give it to data of their kind."""
+    kind = data.given_as
+    if kind == "Table":
+        return f"a {role} column, and the data has none; say Table(..., {role}='COLUMN')"
+    named = f"{role}='INPUT'), the name of an input of numbers, or {kind}(..., " if kind == "Batches" else ""
+    return f"the rows' {role}s, and the data has none; say {kind}(..., {named}{role}={role}s), one for each row"
 
 
 def _check_rows(rows: int, k: int) -> None:

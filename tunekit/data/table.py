@@ -193,19 +193,34 @@ class Table:
     def _time(self, frame: Columns) -> npt.NDArray[np.float64] | None:
         if self.time is None:
             return None
-        kind = infer_kind(frame[self.time], self.time)
-        if kind not in ("date", "number"):
-            raise DataError(f"time column {self.time!r} holds {kind or 'nothing'}; expected dates or numbers")
-        time = typed_column(frame[self.time], kind, self.time)
-        if np.isnan(time).any():
-            raise DataError(
-                f"time column {self.time!r} is missing in {int(np.isnan(time).sum())} row(s), the first of them row "
-                f"{int(np.flatnonzero(np.isnan(time))[0])}; fill or drop them"
-            )
-        return time
+        return row_times(frame[self.time], self.time, f"time column {self.time!r}")
 
     def _weights(self, frame: Columns) -> npt.NDArray[np.float64] | None:
         return None if self.weight is None else row_weights(frame[self.weight], f"weight column {self.weight!r}")
+
+
+def row_times(values: Any, name: str, told: str) -> npt.NDArray[np.float64]:
+    """When each row is, checked: (n,) numbers as they are, dates in seconds.
+
+    Args:
+        values: dates or numbers in any form.
+        name: of the column.
+        told: what it is called where it is refused as a whole.
+
+    Raises:
+        DataError: they can't be moments.
+    """
+    column = values if isinstance(values, pd.Series) else pd.Series(list(values))
+    kind = infer_kind(column, name)
+    if kind not in ("date", "number"):
+        raise DataError(f"{told} holds {kind or 'nothing'}; expected dates or numbers")
+    time = typed_column(column, kind, name)
+    if np.isnan(time).any():
+        raise DataError(
+            f"{told} is missing in {int(np.isnan(time).sum())} row(s), the first of them row "
+            f"{int(np.flatnonzero(np.isnan(time))[0])}; fill or drop them"
+        )
+    return time
 
 
 def row_weights(values: Any, name: str) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -36,7 +37,8 @@ class Text:
         y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
         tokens: "words", or "characters" to read letter by letter.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
-        more: `weight=`, `group=` and `time=`, n values each; `classes=`, `ordered=` and `class_weight=`, see `Table`.
+        more: `weight=`, `group=` and `time=`, n values each, which models don't read; `classes=`, `ordered=` and
+            `class_weight=`, see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out.
         kinds: of the table's columns, where they aren't what they look like; see `Table`.
 
@@ -94,10 +96,12 @@ class Text:
             if taken := sorted(set(map(str, self.table.columns)) & set(columns)):
                 raise DataError(f"the table has a column named {taken[0]!r}, as others are; expected another name")
             frame = pd.concat([self.table.reset_index(drop=True), frame], axis=1)
-        kinds = self._kinds | dict.fromkeys(texts, self._column_kind)
+        kinds = {"time": "drop"} if "time" in self._beside else {}  # models don't read it, as from `Arrays`
+        kinds |= self._kinds | dict.fromkeys(texts, self._column_kind)
         kinds |= {} if self._kind is None else dict.fromkeys(targets, self._kind)
         roles: dict[str, Any] = {name: name for name in self._beside}
-        return Table(frame, target=list(targets), kinds=kinds, **self._options, **roles).load()
+        loaded = Table(frame, target=list(targets), kinds=kinds, **self._options, **roles).load()
+        return replace(loaded, given_as=type(self).__name__)
 
 
 def _check(texts: Sequence[Any], name: str) -> None:

@@ -55,6 +55,10 @@ class Windows:
         """What is to be forecast, (n,)."""
         return np.concatenate([track.target[some + self.delay] for track, some in zip(tracks, ends, strict=True)])
 
+    def given(self, tracks: Sequence[Track], ends: Ends) -> npt.NDArray[np.int64]:
+        """Which row of the table that is, (n,)."""
+        return np.concatenate([track.given[some + self.delay] for track, some in zip(tracks, ends, strict=True)])
+
     def moments(self, tracks: Sequence[Track], ends: Ends, period: float) -> npt.NDArray[np.float64]:
         """When that is, (n,)."""
         pairs = zip(tracks, ends, strict=True)

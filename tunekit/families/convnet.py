@@ -15,6 +15,9 @@ SMALLEST = 4
 """Pixels of a side below which a picture is not made smaller."""
 
 
+KERNEL = 3
+"""Pixels of a side that a plain or separable convolution sees."""
+
 SMALL = 64
 """Pixels of a side up to which the last maps are flattened rather than averaged: that learns in fewer epochs."""
 
@@ -27,8 +30,10 @@ class ConvNet(NetFamily):
 
     The kind of block is searched: plain (Simonyan 2015), residual (He 2016: a linear 1x1 where sizes differ), separable
     (Chollet 2017) or inception (Szegedy 2015); so are pooling or strides, normalisation, dropout, and how much pictures
-    are shifted, turned and zoomed while training, which is part of the model and off when it predicts. Where the data
-    has other columns too, a dense branch of theirs joins, with a layer for what both tell together.
+    are shifted, turned and zoomed while training, which is part of the model and off when it predicts. Plain and
+    separable blocks on pictures of more than 8 pixels may do without padding, as long as the map that is left has 4;
+    the other blocks need maps of one size. Where the data has other columns too, a dense branch of theirs joins, with a
+    layer for what both tell together.
 
     Args:
         name: of the family.
@@ -66,15 +71,18 @@ class ConvNet(NetFamily):
         strides = hp.Boolean("strides", default=True)
         norm = hp.Boolean("batch_norm", default=True)
         dropout = hp.Float("dropout", 0.0, 0.5, step=0.1, default=0.2)
-        make = {"plain": _plain, "residual": _residual, "separable": _separable, "inception": _inception}[block]
+        free = block in ("plain", "separable") and side > 2 * SMALLEST
+        padded = not free or hp.Choice("padding", ["same", "valid"]) == "same"
         for stage in range(stages):
-            smaller = side // 2 >= SMALLEST
             for layer in range(depth):
-                last = layer == depth - 1
-                x = make(x, filters * 2**stage, 2 if smaller and strides and last else 1, norm)
-            if smaller and not strides:
+                stride = 2 if strides and layer == depth - 1 and side // 2 >= SMALLEST else 1
+                left = (side - KERNEL) // stride + 1
+                padding = "same" if padded or left < SMALLEST else "valid"
+                x = _block(block, x, filters * 2**stage, stride, norm, padding)
+                side = side // stride if padding == "same" else left
+            if not strides and side // 2 >= SMALLEST:
                 x = keras.layers.MaxPooling2D()(x)
-            side = side // 2 if smaller else side
+                side //= 2
         pooled = hp.Choice("head", ["average", "max", "flatten"], default="flatten" if small else "average")
         pooling = {
             "average": keras.layers.GlobalAveragePooling2D,
@@ -108,6 +116,15 @@ def augmented(x: keras.KerasTensor, amount: float) -> keras.KerasTensor:
     return keras.layers.RandomZoom(amount, fill_mode="nearest")(x)
 
 
+def _block(kind: str, x: keras.KerasTensor, filters: int, strides: int, norm: bool, padding: str) -> keras.KerasTensor:
+    """A block; one that joins branches keeps its padding, as their maps must be of one size."""
+    if kind == "residual":
+        return _residual(x, filters, strides, norm)
+    if kind == "inception":
+        return _inception(x, filters, strides, norm)
+    return {"plain": _plain, "separable": _separable}[kind](x, filters, strides, norm, padding)
+
+
 def _normed(x: keras.KerasTensor, norm: bool, *, active: bool = True) -> keras.KerasTensor:
     import keras
 
@@ -115,23 +132,25 @@ def _normed(x: keras.KerasTensor, norm: bool, *, active: bool = True) -> keras.K
     return keras.layers.Activation("relu")(x) if active else x
 
 
-def _conv(x: keras.KerasTensor, filters: int, size: int, strides: int, norm: bool) -> keras.KerasTensor:
+def _conv(
+    x: keras.KerasTensor, filters: int, size: int, strides: int, norm: bool, padding: str = "same"
+) -> keras.KerasTensor:
     """A convolution without a bias where normalisation has one."""
     import keras
 
     return keras.layers.Conv2D(
-        filters, size, strides=strides, padding="same", use_bias=not norm, kernel_initializer="he_normal"
+        filters, size, strides=strides, padding=padding, use_bias=not norm, kernel_initializer="he_normal"
     )(x)
 
 
-def _plain(x: keras.KerasTensor, filters: int, strides: int, norm: bool) -> keras.KerasTensor:
-    return _normed(_conv(x, filters, 3, strides, norm), norm)
+def _plain(x: keras.KerasTensor, filters: int, strides: int, norm: bool, padding: str) -> keras.KerasTensor:
+    return _normed(_conv(x, filters, KERNEL, strides, norm, padding), norm)
 
 
-def _separable(x: keras.KerasTensor, filters: int, strides: int, norm: bool) -> keras.KerasTensor:
+def _separable(x: keras.KerasTensor, filters: int, strides: int, norm: bool, padding: str) -> keras.KerasTensor:
     import keras
 
-    layer = keras.layers.SeparableConv2D(filters, 3, strides=strides, padding="same", use_bias=not norm)
+    layer = keras.layers.SeparableConv2D(filters, KERNEL, strides=strides, padding=padding, use_bias=not norm)
     return _normed(layer(x), norm)
 
 
