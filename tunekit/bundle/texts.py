@@ -42,7 +42,7 @@ class TokenRows:
     """Texts as numbers of tokens, each as long as it is: n rows of one array, which may be mapped from a file.
 
     Args:
-        tokens: int32, those of all texts.
+        tokens: uint16, those of all texts: a study knows 20,000 words at most.
         starts: (n,) int64, where each text's begin.
         lengths: (n,) int64, how many each has.
 
@@ -51,18 +51,18 @@ class TokenRows:
     ([[0, 3, 1], [0, 0, 0], [1, 2, 3]], [[3, 1], [0, 0], [1, 2]], [[1, 2], [3, 1]])
     """
 
-    tokens: npt.NDArray[np.int32]
+    tokens: npt.NDArray[np.uint16]
     starts: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, texts: Sequence[Sequence[int]]) -> TokenRows:
         """Rows of given numbers."""
-        flat = array("i", (number for text in texts for number in text))
-        return cls.laid(np.array(flat, dtype=np.int32), np.array([len(text) for text in texts], dtype=np.int64))
+        flat = [number for text in texts for number in text]
+        return cls.laid(np.array(flat, dtype=np.uint16), np.array([len(text) for text in texts], dtype=np.int64))
 
     @classmethod
-    def laid(cls, tokens: npt.NDArray[np.int32], lengths: npt.NDArray[np.int64]) -> TokenRows:
+    def laid(cls, tokens: npt.NDArray[np.uint16], lengths: npt.NDArray[np.int64]) -> TokenRows:
         """Rows that stand one after the other."""
         return cls(tokens, np.cumsum(lengths, dtype=np.int64) - lengths, lengths)
 
@@ -78,7 +78,7 @@ class TokenRows:
     @property
     def nbytes(self) -> int:
         """Bytes of these rows."""
-        return int(4 * self.lengths.sum()) + self.starts.nbytes + self.lengths.nbytes
+        return int(2 * self.lengths.sum()) + self.starts.nbytes + self.lengths.nbytes
 
     def take(self, places: slice | npt.NDArray[np.int64]) -> TokenRows:
         """Some of the rows, without a copy of their tokens."""
@@ -88,9 +88,9 @@ class TokenRows:
         """The rows cut off after so many tokens, without a copy of them."""
         return TokenRows(self.tokens, self.starts, np.minimum(self.lengths, most))
 
-    def flat(self, gap: int = 0) -> npt.NDArray[np.int32]:
+    def flat(self, gap: int = 0) -> npt.NDArray[np.uint16]:
         """The tokens of all rows one after the other, with so many numbers of `PADDING` behind each."""
-        made = np.full(int(self.lengths.sum()) + gap * len(self), PADDING, dtype=np.int32)
+        made = np.full(int(self.lengths.sum()) + gap * len(self), PADDING, dtype=np.uint16)
         tokens, place = np.asarray(self.tokens), 0  # a mapped file is slow to be sliced
         for start, count in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
             made[place : place + count] = tokens[start : start + count]
@@ -98,7 +98,7 @@ class TokenRows:
         return made
 
     def padded(self, width: int | None = None) -> npt.NDArray[np.int32]:
-        """The first tokens of each row, `PADDING` before those of a shorter one: (n, width).
+        """The first tokens of each row, `PADDING` before those of a shorter one: int32 (n, width).
 
         Args:
             width: that of the longest row, and 1 at least, if left out.
@@ -139,10 +139,10 @@ class Vocabulary:
 
     def rows(self, texts: Sequence[str] | npt.NDArray[np.object_]) -> TokenRows:
         """Texts as rows of numbers."""
-        flat, lengths = array("i"), np.empty(len(texts), dtype=np.int64)
+        flat, lengths = array("H"), np.empty(len(texts), dtype=np.int64)
         unknown = len(self._places) + 1
         for row, text in enumerate(texts):
             found = split_text(text, self.tokens)[: self.most]
             flat.extend([self._places.get(token, unknown) for token in found])
             lengths[row] = len(found)
-        return TokenRows.laid(np.frombuffer(flat, dtype=np.int32) if flat else np.empty(0, np.int32), lengths)
+        return TokenRows.laid(np.frombuffer(flat, dtype=np.uint16) if flat else np.empty(0, np.uint16), lengths)

@@ -81,7 +81,7 @@ class Table:
         length: int | Mapping[str, int] | None = None,
     ) -> None:
         for one in length.values() if isinstance(length, Mapping) else [length]:
-            if one is not None and (not isinstance(one, int) or isinstance(one, bool) or one < 1):
+            if one is not None and one < 1:
                 raise DataError(f"length is {length!r}; expected how many words of a text nets read, such as 1000")
         self.source = source
         self.target = target if isinstance(target, str) else list(target)

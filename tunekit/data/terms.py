@@ -279,7 +279,7 @@ def _enough(found: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
     return max(RARE, int(-np.partition(-counts, MOST_TERMS - 1)[MOST_TERMS - 1]) + 1)
 
 
-def _laid(rows: TokenRows, lookup: npt.NDArray[np.int32] | None = None) -> npt.NDArray[np.int32]:
+def _laid(rows: TokenRows, lookup: npt.NDArray[np.int32] | None = None) -> npt.NDArray[Any]:
     """The tokens of all texts one after the other, with padding behind each."""
     tokens = rows.flat(gap=1)
     return tokens if lookup is None else lookup[tokens]
@@ -290,7 +290,7 @@ def _rows(rows: TokenRows, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int6
     return np.repeat(np.arange(len(rows)), rows.lengths + 1)[places]
 
 
-def _begins(tokens: npt.NDArray[np.int32], words: int, size: int) -> npt.NDArray[np.int64]:
+def _begins(tokens: npt.NDArray[Any], words: int, size: int) -> npt.NDArray[np.int64]:
     """Where terms of a size begin; those with padding or an unknown token are none."""
     known = (tokens != PADDING) & (tokens <= words)
     whole = known[: max(len(tokens) - size + 1, 0)].copy()
@@ -299,7 +299,7 @@ def _begins(tokens: npt.NDArray[np.int32], words: int, size: int) -> npt.NDArray
     return np.flatnonzero(whole)
 
 
-def _keys(tokens: npt.NDArray[np.int32], begins: npt.NDArray[np.int64], words: int, size: int) -> npt.NDArray[np.int64]:
+def _keys(tokens: npt.NDArray[Any], begins: npt.NDArray[np.int64], words: int, size: int) -> npt.NDArray[np.int64]:
     """The key of each term of a size, given where they begin."""
     key = np.zeros(len(begins), dtype=np.int64)
     for place in range(size):
@@ -353,8 +353,9 @@ def _frequencies(
     for chunk in rows.chunks(CHUNK):
         tokens = _laid(chunk, lookup)
         begins = _begins(tokens, words, size)
-        for place in range(2 if shorter is not None else 0):
-            begins = begins[_places(shorter, _keys(tokens, begins + place, words, size - 1))[1]]
+        if shorter is not None:
+            for place in range(2):
+                begins = begins[_places(shorter, _keys(tokens, begins + place, words, size - 1))[1]]
         keys, which = np.unique(_keys(tokens, begins, words, size), return_inverse=True)
         once = np.unique(_rows(chunk, begins) * len(keys) + which)
         waiting.append((keys, np.bincount(once % max(len(keys), 1), minlength=len(keys))))
