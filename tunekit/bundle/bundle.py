@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ BATCH = 1_000
 """Rows that the graph sees at once. Larger batches are no faster and need more memory."""
 
 BATCH_VALUES = 4 * 2**20
-"""Values of arrays that the graph sees at once."""
+"""Values of arrays, and of texts, that the graph sees at once."""
 
 _TYPES = {
     "number": "tensor(double)",
@@ -76,6 +77,8 @@ class Bundle:
             for column in manifest["columns"]
             if column["kind"] in TEXTS
         }
+        widths = {given.name: given.shape[-1] for given in session.get_inputs() if given.name in self._vocabularies}
+        self._widths = {name: width if isinstance(width, int) else None for name, width in widths.items()}
         self._session = session
 
     @classmethod
@@ -207,16 +210,24 @@ class Bundle:
     def _run(self, rows: Any, output: str) -> npt.NDArray[np.float64]:
         typed, count = self._typed(rows)
         name = self.manifest["graph"][output]
-        batches = []
-        step = self._at_once
-        for start in range(0, count, step):
-            batch = {column: values[start : start + step] for column, values in typed.items()}
-            batch |= {column: known.numbers(batch[column]) for column, known in self._vocabularies.items()}
-            batches.append(self._batch(name, batch))
+        batches = [self._batch(name, batch) for batch in self._batches(typed, count)]
         if not batches:
             outputs: int = self.manifest["outputs"]
             return np.empty((0, outputs) if output == "prediction" else (0, len(self.manifest["members"]), outputs))
         return np.asarray(batches[0] if len(batches) == 1 else np.concatenate(batches))
+
+    def _batches(self, typed: dict[str, npt.NDArray[Any]], count: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """The columns as the graph takes them, some rows at a time; fewer where texts are long."""
+        step = self._at_once
+        for start in range(0, count, step):
+            batch: dict[str, Any] = {column: values[start : start + step] for column, values in typed.items()}
+            texts = {column: known.rows(batch[column]) for column, known in self._vocabularies.items()}
+            widest = sum(int(rows.lengths.max(initial=1)) for rows in texts.values())
+            some = max(1, min(step, BATCH_VALUES // max(widest, 1)))
+            for first in range(0, min(step, count - start), some):
+                place = slice(first, first + some)
+                words = {column: rows.take(place).padded(self._widths[column]) for column, rows in texts.items()}
+                yield {column: values[place] for column, values in batch.items()} | words
 
     @property
     def _at_once(self) -> int:

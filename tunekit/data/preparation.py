@@ -7,8 +7,8 @@ layout     arrays
 =========  =====================================================================================================
 columns    {"numbers": float32 (n, D + M), "codes": int32 (n, C)}: scaled numbers, M gap indicators, codes; and each
            array column by its name, float32 (n, *shape), scaled channel by channel (of series: each by its own rows);
-           and each text column by its name, int32 (n, length), numbers of words, those that no training row has as
-           unknown
+           and each text column by its name, int32 (n, length), numbers of its first words, those that no training
+           row has as unknown
 flat       float32 (n, D + M + H + P): the numbers as above, then one 0/1 column for each known (column, code) pair,
            then the values of the arrays as above
 plain      as flat, but numbers as far out as they are: the others are bent towards a bound, which a line can't follow
@@ -199,9 +199,10 @@ class Preparation:
             return {"features": self._with_bag(self.apply(rows, layout)["features"], rows, Bag.parse(bag))}
         if layout == "native":
             return {"features": _joined([self._native(rows), *rows.arrays])}
-        texts = {terms.name: terms.lookup[numbers] for terms, numbers in zip(self.texts, rows.texts, strict=True)}
+        texts = {terms.name: (terms, tokens) for terms, tokens in zip(self.texts, rows.texts, strict=True)}
         if layout.startswith(ALONE) and (name := layout.removeprefix(ALONE)) in texts:
-            return {"features": texts[name]}
+            terms, tokens = texts[name]
+            return {"features": terms.numbers(tokens)}
         if layout.startswith((ALONE, RAW)):
             position = [scale.name for scale in self.arrays].index(layout.partition(" ")[2])
             cells, scale = rows.arrays[position], self.arrays[position]
@@ -212,7 +213,8 @@ class Preparation:
         if layout in BY_NAME:
             plain = {} if layout == "columns" else {"plain": self.numbers(rows.numbers, clip=False)}
             named = {scale.name: cells for scale, cells in zip(self.arrays, arrays, strict=True)}
-            return {"numbers": numbers, "codes": codes} | plain | named | texts
+            words = {name: terms.numbers(tokens) for name, (terms, tokens) in texts.items()}
+            return {"numbers": numbers, "codes": codes} | plain | named | words
         if layout == "ordinal":
             return {"features": _joined([numbers, codes, *arrays])}
         if layout in ("flat", "plain"):
@@ -244,7 +246,9 @@ class Preparation:
         values["arrays"] = tuple(scales)
         texts: list[Terms] = []
         while f"text_{len(texts)}_name" in arrays:
-            texts.append(Terms.from_arrays(lambda part: arrays[f"text_{len(texts)}_{part}"]))
+            prefix = f"text_{len(texts)}_"
+            own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+            texts.append(Terms.from_arrays(own))
         values["texts"] = tuple(texts)
         for name in ("target_center", "target_scale"):
             values[name] = float(values[name])
@@ -271,7 +275,7 @@ class Preparation:
 
     def _with_bag(self, features: npt.NDArray[np.float32], rows: Encoded, bag: Bag) -> Any:
         """Features, then the bag of each text: a sparse matrix."""
-        bags = [terms.bag(numbers, bag) for terms, numbers in zip(self.texts, rows.texts, strict=True)]
+        bags = [terms.bag(tokens, bag) for terms, tokens in zip(self.texts, rows.texts, strict=True)]
         return sparse.hstack([sparse.csr_matrix(features), *bags], format="csr", dtype=np.float32)
 
     def _native(self, rows: Encoded) -> npt.NDArray[np.float32]:

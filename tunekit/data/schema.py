@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tunekit.bundle.columns import ARRAY, TEXTS, array_column, raw_columns, typed_column
-from tunekit.bundle.texts import Vocabulary
+from tunekit.bundle.texts import MOST_READ, TokenRows, Vocabulary
 from tunekit.data.lazy import LazyRows
 from tunekit.data.terms import LONGEST_TERM, TextColumn, learn_words
 from tunekit.errors import DataError
@@ -47,7 +47,7 @@ class Column:
         kind: "number", "boolean", "date", "category", "text", "characters" or "array".
         levels: for a category, its texts in sorted order; for a text, its words, the most frequent first. The code of
             a level is its position plus one.
-        shape: of an array's cells; the last axis is that of the channels. Of a text, how many words are read.
+        shape: of an array's cells; the last axis is that of the channels. Of a text, how many words nets read.
         dtype: of an array: "uint8", "float32", or "int32" for codes.
         by: of an array: the category column whose levels are each scaled by their own rows; "" to scale all alike.
         parts: what a date becomes: some of `CALENDAR`, or a cycle's "_sin" and "_cos".
@@ -69,7 +69,12 @@ class Column:
     @property
     def vocabulary(self) -> Vocabulary:
         """Numbers of a text's words."""
-        return Vocabulary(self.levels, self.shape[0], TEXTS[self.kind])
+        return Vocabulary(self.levels, self.most_read, TEXTS[self.kind])
+
+    @property
+    def most_read(self) -> int:
+        """How many words of a text are read at most; nets read fewer."""
+        return MOST_READ[TEXTS[self.kind]]
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -87,13 +92,13 @@ class Encoded:
         numbers: float64 (n, D), NaN for missing.
         codes: int32 (n, C).
         arrays: each (n, *shape); they may be lazy: see `LazyRows`.
-        texts: each int32 (n, length), as `tunekit.bundle.texts.Vocabulary` makes them.
+        texts: each n rows, as `tunekit.bundle.texts.Vocabulary` makes them.
     """
 
     numbers: npt.NDArray[np.float64]
     codes: npt.NDArray[np.int32]
     arrays: tuple[Any, ...] = ()
-    texts: tuple[npt.NDArray[np.int32], ...] = ()
+    texts: tuple[TokenRows, ...] = ()
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -120,7 +125,8 @@ class Encoded:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Encoded:
         """The same columns for the given row positions; what is lazy stays so."""
-        taken = [array.take(rows) if isinstance(array, LazyRows) else np.asarray(array[rows]) for array in self.all]
+        lazy = (LazyRows, TokenRows)
+        taken = [array.take(rows) if isinstance(array, lazy) else np.asarray(array[rows]) for array in self.all]
         return Encoded.of(taken, len(self.arrays))
 
     def read(self) -> Encoded:
@@ -135,6 +141,8 @@ class Encoded:
 
 
 def _joined(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], TokenRows):
+        return TokenRows.joined(parts)
     return LazyRows.joined(parts) if any(isinstance(part, LazyRows) for part in parts) else np.concatenate(parts)
 
 
@@ -168,7 +176,10 @@ class Schema:
     def text_columns(self) -> tuple[TextColumn, ...]:
         """What folds are to know of the texts."""
         return tuple(
-            TextColumn(column.name, len(column.levels), LONGEST_TERM[TEXTS[column.kind]]) for column in self.texts
+            TextColumn(
+                column.name, len(column.levels), LONGEST_TERM[TEXTS[column.kind]], column.shape[0], column.most_read
+            )
+            for column in self.texts
         )
 
     @property
@@ -240,7 +251,7 @@ class Schema:
         codes = np.empty((rows, len(self.categorical)), dtype=np.int32)
         for position, column in enumerate(self.categorical):
             codes[:, position] = _codes(typed[column.name], column.levels)
-        texts = tuple(column.vocabulary.numbers(typed[column.name]) for column in self.texts)
+        texts = tuple(column.vocabulary.rows(typed[column.name]) for column in self.texts)
         return Encoded(numbers, codes, tuple(typed[column.name] for column in self.arrays), texts)
 
 

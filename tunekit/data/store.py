@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunekit.bundle.texts import TokenRows
 from tunekit.data.lazy import FileRows, write_npy
 from tunekit.data.schema import Encoded
 
@@ -28,6 +29,10 @@ costs more than what streaming adds to it.
 
 PLACES = "_rows"
 """Ends the name of the file with the positions of a linked file's rows."""
+
+LENGTHS = "_lengths"
+"""Ends the name of the file that says how many tokens each text has: the texts' own file has those of all."""
+
 FROZEN = "frozen-"
 """Begins the names of files that trials add: what a frozen base makes of the rows."""
 
@@ -75,7 +80,9 @@ class Store:
             path.unlink()
         arrays: dict[str, Any] = {"target": target}
         for prefix, part in (("rows", rows), ("unlabelled", unlabelled)):
-            arrays |= {f"{prefix}_{number}": array for number, array in enumerate(part.all)}
+            for number, array in enumerate(part.all):
+                tokens = {"": array.flat(), LENGTHS: array.lengths} if isinstance(array, TokenRows) else {"": array}
+                arrays |= {f"{prefix}_{number}{end}": values for end, values in tokens.items()}
         arrays |= {name: array for name, array in (("weight", weight), ("time", time)) if array is not None}
         for number, (train, valid) in enumerate(pairs):
             arrays |= {f"train_{number}": train, f"valid_{number}": valid}
@@ -134,7 +141,9 @@ class Store:
         facts = self.facts
         lazy = range(2, 2 + facts["arrays"]) if facts["streamed"] else ()
         names = [f"{prefix}_{number}" for number in range(facts["columns"])]
-        parts = [self._lazy(name) if number in lazy else self.array(name) for number, name in enumerate(names)]
+        parts: list[Any] = [self._lazy(n) if number in lazy else self.array(n) for number, n in enumerate(names)]
+        for number in range(2 + facts["arrays"], facts["columns"]):
+            parts[number] = TokenRows.laid(parts[number], self.array(f"{names[number]}{LENGTHS}"))
         return Encoded.of(parts, facts["arrays"])
 
     def _lazy(self, name: str) -> FileRows:

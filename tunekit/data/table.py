@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tunekit.bundle.columns import KINDS, TEXTS, category_text, is_missing, typed_column
+from tunekit.bundle.texts import MOST_READ
 from tunekit.data.columnwise import Columns, typed_compactly
 from tunekit.data.dataset import BALANCED, Dataset
 from tunekit.data.schema import Column, Schema
@@ -52,6 +53,8 @@ class Table:
         ordered: whether the classes have an order, such as grades: a wrong one is the worse the farther it is off.
         class_weight: what rows of each class weigh in training, by class; or "balanced", so that all classes weigh the
             same together. Rows that judge are not weighed by it.
+        length: how many words of a text nets read, its first ones; or a dict, column to that. Left out, as many as
+            nearly all texts have, and 400 at most, or 1,000 characters. Bags of words have all.
 
     Raises:
         DataError: on `load`, where the table can't be used.
@@ -75,7 +78,11 @@ class Table:
         classes: tuple[Any, ...] | list[Any] | None = None,
         ordered: bool = False,
         class_weight: Mapping[Any, float] | str | None = None,
+        length: int | Mapping[str, int] | None = None,
     ) -> None:
+        for one in length.values() if isinstance(length, Mapping) else [length]:
+            if one is not None and one < 1:
+                raise DataError(f"length is {length!r}; expected how many words of a text nets read, such as 1000")
         self.source = source
         self.target = target if isinstance(target, str) else list(target)
         self.targets = [target] if isinstance(target, str) else list(target)
@@ -87,6 +94,7 @@ class Table:
         self.classes = tuple(classes or ())
         self.ordered = ordered
         self.class_weight = class_weight
+        self.length = length
 
     def load(self) -> Dataset:
         """Read, check and type the rows."""
@@ -159,9 +167,8 @@ class Table:
                 )
             if kind in TEXTS and (empty := int((frame[name].map(is_missing)).sum())):
                 notices.append(f"{empty} text(s) of column {name!r} are empty: they have no words")
-            if kind in TEXTS and (cut := too_long(frame[name], TEXTS[kind])):
-                most = f"{LONGEST[TEXTS[kind]]:,} {TEXTS[kind]}"
-                notices.append(f"{cut} text(s) of column {name!r} have more than {most}: what comes after is not read")
+            if kind in TEXTS:
+                notices += self._cut(frame[name], name, TEXTS[kind])
             if kind == "category" and name not in self.kinds and _names_rows(frame[name]):
                 notices.append(
                     f"column {name!r} has a different text in nearly every row and is left out "
@@ -173,11 +180,36 @@ class Table:
                     f"column {name!r} numbers the rows and is left out (kinds={{{name!r}: 'number'}} keeps it)"
                 )
                 continue
-            columns.append(Column(name, kind))
+            length = self._length(name) if kind in TEXTS else None
+            columns.append(Column(name, kind, shape=() if length is None else (length,)))
             typed[name] = typed_compactly(frame[name], kind, name)
         if not columns:
             raise DataError(f"no column is left to learn from beside the target {self.target!r}; expected at least one")
+        if isinstance(self.length, Mapping) and (
+            wrong := set(self.length) - {column.name for column in columns if column.kind in TEXTS}
+        ):
+            raise DataError(f"length has {sorted(wrong)[0]!r}, which is no text column; kinds= says which ones are")
         return tuple(columns), typed
+
+    def _length(self, name: str) -> int | None:
+        """How many words of a text column nets are to read, if that is said."""
+        return self.length.get(name) if isinstance(self.length, Mapping) else self.length
+
+    def _cut(self, texts: pd.Series[Any], name: str, tokens: str) -> list[str]:
+        """Which texts models don't read to their end."""
+        most = self._length(name) or LONGEST[tokens]
+        told = []
+        if cut := too_long(texts, tokens, most):
+            told.append(
+                f"{cut} text(s) of column {name!r} have more than {most:,} {tokens}: nets don't read what comes after "
+                "(length= lets them read more); bags of words do"
+            )
+        if cut and (cut := too_long(texts, tokens, MOST_READ[tokens])):
+            told.append(
+                f"{cut} text(s) of column {name!r} have more than {MOST_READ[tokens]:,} {tokens}: no model reads what "
+                "comes after"
+            )
+        return told
 
     def _ids(self, frame: Columns) -> npt.NDArray[Any]:
         if self.id is None:

@@ -29,13 +29,15 @@ Texts = Sequence[str | None] | Mapping[str, Sequence[str | None]]
 class Text:
     """Texts in memory, one for each row, or several by name.
 
-    Words are numbered by the rows that aren't test rows, and each fold knows those of its training rows; what is
-    longer than nearly all texts is cut off. A column of a `Table` may be text too: `kinds={"review": "text"}`.
+    Words are numbered by the rows that aren't test rows, and each fold knows those of its training rows. Bags of words
+    have all of a text; nets read its first words, as `length` says. A column of a `Table` may be text too:
+    `kinds={"review": "text"}`.
 
     Args:
         x: n texts, or a dict of such lists; or a function that returns (x, y).
         y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
         tokens: "words", or "characters" to read letter by letter.
+        length: how many words (characters) of a text nets read; or a dict, text to that; see `Table`.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
         more: `weight=`, `group=` and `time=`, n values each, which models don't read; `classes=`, `ordered=` and
             `class_weight=`, see `Table`.
@@ -58,6 +60,7 @@ class Text:
         y: Any = None,
         *,
         tokens: str = "words",
+        length: int | Mapping[str, int] | None = None,
         table: pd.DataFrame | None = None,
         kind: str | None = None,
         kinds: Mapping[str, str] | None = None,
@@ -73,7 +76,7 @@ class Text:
         self.table = table
         self._column_kind = named[tokens]
         self._beside = {name: values for name, values in more.items() if name in BESIDE and values is not None}
-        self._options = {name: value for name, value in more.items() if name in OPTIONS}
+        self._options = {name: value for name, value in more.items() if name in OPTIONS} | {"length": length}
         self._kind = kind
         self._kinds = dict(kinds or {})
 

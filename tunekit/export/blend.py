@@ -50,7 +50,7 @@ def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.Model
     Raises:
         ExportError: a member's files are absent, or hold something that can't be exported.
     """
-    graph = Graph([(column.name, _type_of(column), column.shape) for column in plan.schema.columns])
+    graph = Graph([(column.name, _type_of(column), _shape_of(column)) for column in plan.schema.columns])
     encoding = Encoding(graph, plan.schema)
     axis = graph.constant(np.array([1], dtype=np.int64))
     sides = SideBySide(graph)
@@ -73,6 +73,11 @@ def _type_of(column: Column) -> str:
     if column.kind in TEXTS:
         return "int32"
     return "string" if column.kind == "category" else "double"
+
+
+def _shape_of(column: Column) -> tuple[int | str, ...]:
+    """Of a row's value; texts come with as many words as the longest has."""
+    return (f"words of {column.name}",) if column.kind in TEXTS else column.shape
 
 
 def _folds(

@@ -84,7 +84,7 @@ class Encoding:
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """Int32 (n, length), each text column as numbers of words."""
+        """Int32 (n, words of the longest), each text column as numbers of words, padded in front."""
         return tuple(column.name for column in self.schema.texts)
 
     @cached_property
@@ -205,18 +205,40 @@ class Prepared:
 
     @cached_property
     def texts(self) -> dict[str, str]:
-        """Int32 (n, length), each text column by its name, with unknown and rare words as one."""
+        """Int32 (n, length), the first words of each text column by its name, with unknown and rare words as one."""
         return {
-            terms.name: self.graph.node("Gather", self.graph.constant(terms.lookup), raw)
+            terms.name: self.graph.node("Gather", self.graph.constant(terms.lookup), self._first(raw, terms.length))
             for terms, raw in zip(self.preparation.texts, self.encoding.texts, strict=True)
         }
+
+    def _first(self, text: str, length: int) -> str:
+        """Int32 (n, length): the first words of each text, padded in front."""
+        graph, nothing = self.graph, self.graph.constant(np.int32(PADDING))
+        size, axis = (graph.constant(np.array([number], dtype=np.int64)) for number in (length, 1))
+        rows = graph.concat([graph.node("Shape", text, end=1), size], axis=0)
+        padded = graph.concat([graph.node("Expand", nothing, rows), text], axis=1)
+        words = graph.node("ReduceSum", graph.cast(graph.node("Greater", text, nothing), "int64"), axis)
+        kept = graph.node("Max", words, size)
+        begins = graph.node("Sub", graph.node("Shape", padded, start=1), kept)
+        places = graph.node("Add", begins, graph.constant(np.arange(length, dtype=np.int64)))
+        return graph.node("GatherElements", padded, places, axis=1)
 
     def bags(self, code: str) -> list[str]:
         """Float64 (n, terms), the weights of each text's terms."""
         if code not in self._bags:
-            bag = Bag.parse(code)
-            self._bags[code] = [self._bag(terms, self.texts[terms.name], bag) for terms in self.preparation.texts]
+            learnt = zip(self.preparation.texts, self._read, strict=True)
+            self._bags[code] = [self._bag(terms, text, Bag.parse(code)) for terms, text in learnt]
         return self._bags[code]
+
+    @cached_property
+    def _read(self) -> list[str]:
+        """Int32 (n, words), each text column as bags read it."""
+        read = []
+        columns = zip(self.preparation.texts, self.encoding.texts, self.encoding.schema.texts, strict=True)
+        for terms, raw, column in columns:
+            text = raw if terms.read >= column.most_read else self._first(raw, terms.read)
+            read.append(self.graph.node("Gather", self.graph.constant(terms.lookup), text))
+        return read
 
     def _bag(self, terms: Terms, text: str, bag: Bag) -> str:
         graph, chosen = self.graph, terms.chosen(bag)

@@ -78,10 +78,11 @@ class Graph:
     """An ONNX graph in the making.
 
     Args:
-        columns: (name, type, shape) of the inputs, the shape being that of a row's value; types as in `TYPES`.
+        columns: (name, type, shape) of the inputs, the shape being that of a row's value; types as in `TYPES`. In
+            place of a size that may be any stands its name.
     """
 
-    def __init__(self, columns: Sequence[tuple[str, str, tuple[int, ...]]]) -> None:
+    def __init__(self, columns: Sequence[tuple[str, str, tuple[int | str, ...]]]) -> None:
         self._taken = {name for name, _, _ in columns}
         if len(self._taken) < len(columns) or "" in self._taken:
             raise ExportError("the columns need names, each its own, to be inputs of a graph; rename them in the table")

@@ -175,7 +175,7 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
 def _described(column: Column) -> dict[str, Any]:
     told: dict[str, Any] = {"name": column.name, "kind": column.kind}
     if column.kind in TEXTS:
-        return told | {"length": column.shape[0], "words": list(column.levels)}
+        return told | {"length": column.most_read, "words": list(column.levels)}
     return told if column.kind != ARRAY else told | {"shape": list(column.shape), "dtype": column.dtype}
 
 

@@ -12,6 +12,9 @@ from tunekit.space import HyperParameters
 if TYPE_CHECKING:
     import keras
 
+READ = [100, 200, 400]
+"""Words of a text that are read; of those that nets are given, the last ones."""
+
 POOLED = 4
 """Words that a convolution before a recurrent layer makes one step of: the layer has as many steps fewer to take."""
 
@@ -59,7 +62,8 @@ class TextNet(NetFamily):
         import keras
 
         text = data.keras_text(self.text)
-        read = min(hp.Choice("words", [100, 200, 400], default=200), text.shape[1])
+        whole = [text.shape[1]] if text.shape[1] > max(READ) else []  # whoever says length= wants that much read
+        read = min(hp.Choice("words", READ + whole, default=(whole or [200])[0]), text.shape[1])
         words = text[:, -read:] if read < text.shape[1] else text
         embedded = self._embedded(hp, data, words, text.name)
         x = _encoded(hp, words, embedded)
