@@ -230,20 +230,35 @@ class MeanMetric(Metric):
         weight: npt.NDArray[np.float64] | None = None,
     ) -> float:
         """See `Metric.score`; `target` is (n, targets)."""
-        scores = []
-        for part in self.parts:
-            if part.judged_by(target, weight):
-                score = part.score(target, predictions, weight)
-                scores.append(score if part.unit is None else _loss(score, part.metric) / part.unit)
-        if not scores:
+        return float(self.mean_of(target, weight, lambda part: part.score(target, predictions, weight)))
+
+    def mean_of(
+        self,
+        target: npt.NDArray[np.float64],
+        weight: npt.NDArray[np.float64] | None,
+        score: Callable[[TargetMetric], Any],
+    ) -> Any:
+        """The mean of what `score` gives for each target, a number or an array of them.
+
+        Args:
+            target: (n, targets).
+            weight: (n,) or None.
+            score: of a target on these rows, by its own metric.
+
+        Raises:
+            MetricError: no target can be judged on these rows.
+        """
+        able = [part for part in self.parts if part.judged_by(target, weight)]
+        if not able:
             raise MetricError(
                 f"none of the targets {', '.join(part.target.name for part in self.parts)} has more than one class on "
                 f"{len(target)} rows; expected rows of two classes of one of them"
             )
-        return float(np.mean(scores))
+        scores = [score(part) if part.unit is None else _loss(score(part), part.metric) / part.unit for part in able]
+        return np.mean(scores, axis=0)
 
 
-def _loss(score: float, metric: Metric) -> float:
+def _loss(score: Any, metric: Metric) -> Any:
     """What is to be made small; of a metric to be maximized, which is 1 at best, what is missing."""
     return score if metric.direction == "minimize" else 1.0 - score
 

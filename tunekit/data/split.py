@@ -361,6 +361,7 @@ def _check_targets(data: Dataset, train: Rows, number: int) -> None:
             )
     if found and all(len(values) < 2 for _, values in found):
         raise DataError(
-            f"no target has two values among the {len(train)} training rows of fold {number}, so that nothing can be "
-            f"learnt there: {', '.join(target.name for target, _ in found)}; use fewer folds, another split or more rows"
+            f"no target has two values among the {len(train)} training rows of fold {number}, of "
+            f"{', '.join(target.name for target, _ in found)}; expected something to learn: use fewer folds, another "
+            "split or more rows"
         )
