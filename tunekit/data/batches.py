@@ -19,7 +19,7 @@ from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.schema import Column, Schema
 from tunekit.data.table import checked_kind, in_order, row_weights, typed_y, weights_by_class
-from tunekit.data.targets import named_targets
+from tunekit.data.targets import named_targets, told_one_hot
 from tunekit.errors import DataError
 
 TARGET = "y"
@@ -45,7 +45,8 @@ class Batches:
 
     A batch is (x, y) or (x, y, weight). x is an array, or a dict of named arrays: (m, ...) with cells of the same
     shape in every batch, or (m,) for numbers. y holds m numbers or classes, (m,) or (m, 1), or one-hot rows;
-    or several targets: a dict of such, or a matrix (m, targets).
+    or several targets: a dict of such, or a matrix (m, targets). A matrix with one 1 in each row of all batches, and
+    else 0, is one-hot; a dict of columns (m,) is several targets.
 
     Args:
         source: a data set; or a function that returns one, or an iterator of batches. If it is a function, that is not
@@ -54,7 +55,7 @@ class Batches:
         folder: keeps the rows, and where it has them, the source isn't read again: delete it to draw them anew. Left
             out, they are in a temporary folder and drawn anew by each command, which then must draw the same.
         suits: "arrays" or "images": the families that are searched by default.
-        classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        classes: see `Arrays`.
         ordered: whether they have an order; see `Table`.
         class_weight: what rows of each class weigh in training; see `Table`.
         kinds: {"words": "codes"} for an input of whole numbers that are names; see `Arrays`.
@@ -80,7 +81,7 @@ class Batches:
         suits: str = "arrays",
         classes: tuple[Any, ...] | list[Any] | None = None,
         ordered: bool = False,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, Any] | str | None = None,
         kind: str | None = None,
         kinds: Mapping[str, str] | None = None,
     ) -> None:
@@ -117,7 +118,9 @@ class Batches:
             raise DataError(f"{str(self.folder)!r} has input {stale[0]!r} of another kind; delete it to draw it anew")
         if self.suits == "arrays":
             notices += [amounts(one["name"]) for one in drawn.inputs if one.get("whole")]
-        target, classes, targets = typed_y(_targets(drawn.targets), self.kind, self.classes)
+        notices += told_one_hot(drawn.targets, TARGET, self.kind)
+        wanted = named_targets(drawn.targets, TARGET, self.kind, self.classes)
+        target, classes, targets = typed_y(wanted, self.kind, self.classes)
         return Dataset(
             schema=Schema(tuple(self._column(one) for one in drawn.inputs)),
             columns={one["name"]: drawn.column(one) for one in drawn.inputs},
@@ -128,7 +131,7 @@ class Batches:
             notices=tuple(notices),
             targets=targets,
             ordered=in_order(classes, self.ordered),
-            class_weight=weights_by_class(self.class_weight, classes),
+            class_weight=weights_by_class(self.class_weight, classes, targets),
         )
 
     def _column(self, given: dict[str, Any]) -> Column:
@@ -206,17 +209,3 @@ def _target(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
         y = y[:, 0]
     bytes_only = y.dtype.kind in "SO" and y.size and isinstance(y.flat[0], bytes)  # texts, as TensorFlow has them
     return np.vectorize(bytes.decode)(y) if bytes_only else y
-
-
-def _targets(drawn: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """Each target's column; of one-hot rows the position of the 1."""
-    found: dict[str, Any] = {}
-    for name, values in drawn.items():
-        found |= {name: values.argmax(axis=1)} if _is_one_hot(values) else named_targets(values, name)
-    return found
-
-
-def _is_one_hot(values: npt.NDArray[Any]) -> bool:
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
-        return False
-    return bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from tunekit.bundle.columns import TEXTS, is_missing
 from tunekit.data.dataset import Dataset
 from tunekit.data.table import Table
-from tunekit.data.targets import named_targets
+from tunekit.data.targets import named_targets, told_one_hot
 from tunekit.errors import DataError
 
 TARGET = "y"
@@ -33,7 +34,7 @@ class Text:
 
     Args:
         x: n texts, or a dict of such lists; or a function that returns (x, y).
-        y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
+        y: n classes or numbers, one-hot rows, or several targets; see `Arrays`.
         tokens: "words", or "characters" to read letter by letter.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
         more: `weight=`, `group=` and `time=`, n values each; `classes=`, `ordered=` and `class_weight=`, see `Table`.
@@ -83,7 +84,8 @@ class Text:
         texts = {str(name): list(column) for name, column in (x if isinstance(x, Mapping) else {"text": x}).items()}
         for name, column in texts.items():
             _check(column, name)
-        targets = {name: list(values) for name, values in named_targets(y, TARGET).items()}
+        classes = tuple(self._options.get("classes") or ())
+        targets = {name: list(values) for name, values in named_targets(y, TARGET, self._kind, classes).items()}
         columns = texts | self._beside | targets
         lengths = {name: len(column) for name, column in columns.items()}
         lengths |= {} if self.table is None else {"table": len(self.table)}
@@ -97,7 +99,8 @@ class Text:
         kinds = self._kinds | dict.fromkeys(texts, self._column_kind)
         kinds |= {} if self._kind is None else dict.fromkeys(targets, self._kind)
         roles: dict[str, Any] = {name: name for name in self._beside}
-        return Table(frame, target=list(targets), kinds=kinds, **self._options, **roles).load()
+        data = Table(frame, target=list(targets), kinds=kinds, **self._options, **roles).load()
+        return replace(data, notices=(*data.notices, *told_one_hot(y, TARGET, self._kind)))
 
 
 def _check(texts: Sequence[Any], name: str) -> None:
