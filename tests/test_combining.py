@@ -11,6 +11,7 @@ import pytest
 from blends import CLASSES, House, house, no_nets  # type: ignore[import-not-found]
 
 from tunekit.bundle import Bundle
+from tunekit.data.targets import Target
 from tunekit.ensemble import COMBINERS, Combination, Combiner, Fitting, Judged, choose, greedy_selection
 from tunekit.ensemble.calibration import Calibration, calibrate, kinds_for
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
@@ -20,7 +21,7 @@ from tunekit.ensemble.single import Single
 from tunekit.ensemble.threshold import best_threshold
 from tunekit.errors import ExportError
 from tunekit.export import write_bundle
-from tunekit.metrics import SHORT_NAMES, Metric, find_metric
+from tunekit.metrics import SHORT_NAMES, Metric, TargetMetric, find_metric, mean_metric
 
 OUTPUTS = {"binary": 1, "multiclass": 3, "regression": 1}
 USUAL = {"binary": "logloss", "multiclass": "logloss", "regression": "rmse"}
@@ -197,6 +198,28 @@ def test_a_quick_score_is_scikit_learns(name: str) -> None:
             rows = in_parts(target, weight=weight)
             expected = [rows.score(metric, one) for one in stack]
             np.testing.assert_allclose(scores_of(metric, rows, stack), expected, rtol=1e-10)  # sums in another order
+
+
+def test_a_quick_score_of_several_targets_is_the_mean_of_theirs() -> None:
+    (labels, shares), (kinds, many), (prices, values) = (made_up(task, 400) for task in OUTPUTS)
+    labels[:80] = 0  # the first part has no row with the label
+    target, stack = np.stack([labels, kinds, prices], axis=1), np.concatenate([shares, many, values], axis=2)
+    told = [
+        (Target("label", "binary", (0, 1)), "average_precision"),
+        (Target("kind", "multiclass", (0, 1, 2)), "logloss"),
+        (Target("price", "regression"), "rmse"),
+    ]
+    outputs = [slice(0, 1), slice(1, 4), slice(4, 5)]
+    parts = [
+        TargetMetric(column, own, find_metric(name, one.task, one.outputs), one)
+        for column, ((one, name), own) in enumerate(zip(told, outputs, strict=True))
+    ]
+    constant = np.r_[labels.mean(), np.bincount(kinds.astype(int)) / 400, prices.mean()]
+    metric = mean_metric(parts, target, constant)
+    for weight in (None, np.linspace(0.1, 2.0, 400)):
+        rows = Judged(target, tuple(np.arange(400).reshape(5, 80)), weight)
+        expected = [rows.score(metric, one) for one in stack]
+        np.testing.assert_allclose(scores_of(metric, rows, stack), expected, rtol=1e-10)  # sums in another order
 
 
 def test_a_metric_of_ones_own_is_asked_itself() -> None:

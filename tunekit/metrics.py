@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.tasks import middle_class
+from tunekit.data.targets import Target, has_two
 from tunekit.errors import MetricError
 
 SHORT_NAMES = {
@@ -37,6 +38,9 @@ AGREEMENT = "qwk"
 """Name of the quadratic weighted kappa, for classes in an order."""
 
 _ONE_CLASS_UNDEFINED = ("roc_auc", "average_precision")
+
+_ONE_CLASS_JUDGED = ("accuracy", "neg_log_loss", "neg_brier_score")
+"""Scorers that count each row by itself, and so need no rows of other classes."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +173,48 @@ class TargetMetric:
         column: of the target matrix.
         outputs: its columns of a prediction.
         metric: of the target.
+        target: what it is.
         unit: what its loss is divided by: that of a constant; None for its score as it is.
     """
 
     column: int
     outputs: slice
     metric: Metric
+    target: Target
     unit: float | None = None
+
+    @property
+    def needs_two(self) -> bool:
+        """Whether its metric needs rows of two classes at least, as most metrics of classes do."""
+        return bool(self.target.classes) and self.metric.scorer not in _ONE_CLASS_JUDGED
+
+    def judged_by(self, target: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None) -> bool:
+        """Whether rows can judge it; arguments are those of `MeanMetric.score`."""
+        return not self.needs_two or has_two(target[:, self.column], weight)
+
+    def score(
+        self,
+        target: npt.NDArray[np.float64],
+        predictions: npt.NDArray[np.float64],
+        weight: npt.NDArray[np.float64] | None = None,
+    ) -> float:
+        """Its score; arguments are those of `MeanMetric.score`.
+
+        Raises:
+            MetricError: it can't be computed on these rows.
+        """
+        try:
+            return self.metric.score(target[:, self.column], predictions[:, self.outputs], weight)
+        except MetricError as error:
+            raise MetricError(f"target {self.target.name!r}: {error}") from error
 
 
 @dataclass(frozen=True)
 class MeanMetric(Metric):
-    """The mean over several targets of their scores, or of their losses as shares of what a constant loses."""
+    """The mean over several targets of their scores, or of their losses as shares of what a constant loses.
+
+    Targets that some rows can't judge, such as a label that none of them has, are left out of the mean on these rows.
+    """
 
     parts: tuple[TargetMetric, ...] = ()
 
@@ -196,14 +230,35 @@ class MeanMetric(Metric):
         weight: npt.NDArray[np.float64] | None = None,
     ) -> float:
         """See `Metric.score`; `target` is (n, targets)."""
-        scores = []
-        for part in self.parts:
-            score = part.metric.score(target[:, part.column], predictions[:, part.outputs], weight)
-            scores.append(score if part.unit is None else _loss(score, part.metric) / part.unit)
-        return float(np.mean(scores))
+        return float(self.mean_of(target, weight, lambda part: part.score(target, predictions, weight)))
+
+    def mean_of(
+        self,
+        target: npt.NDArray[np.float64],
+        weight: npt.NDArray[np.float64] | None,
+        score: Callable[[TargetMetric], Any],
+    ) -> Any:
+        """The mean of what `score` gives for each target, a number or an array of them.
+
+        Args:
+            target: (n, targets).
+            weight: (n,) or None.
+            score: of a target on these rows, by its own metric.
+
+        Raises:
+            MetricError: no target can be judged on these rows.
+        """
+        able = [part for part in self.parts if part.judged_by(target, weight)]
+        if not able:
+            raise MetricError(
+                f"none of the targets {', '.join(part.target.name for part in self.parts)} has more than one class on "
+                f"{len(target)} rows; expected rows of two classes of one of them"
+            )
+        scores = [score(part) if part.unit is None else _loss(score(part), part.metric) / part.unit for part in able]
+        return np.mean(scores, axis=0)
 
 
-def _loss(score: float, metric: Metric) -> float:
+def _loss(score: Any, metric: Metric) -> Any:
     """What is to be made small; of a metric to be maximized, which is 1 at best, what is missing."""
     return score if metric.direction == "minimize" else 1.0 - score
 
@@ -218,6 +273,7 @@ def mean_metric(
 
     The mean of their scores, where all have the same metric, to be maximized. Else the figures can't be added: then it
     is the mean of their losses, each as a share of what a constant loses, so that 1 is as bad as the baseline.
+    A target that some rows can't judge (a label that none of them has, by average precision) is left out there.
 
     Args:
         parts: the targets, without a unit.
@@ -231,8 +287,9 @@ def mean_metric(
         return MeanMetric(f"mean_{names.pop()}", function, "maximize", parts=tuple(parts))
     told = []
     for part in parts:
-        guess = np.tile(constant[part.outputs], (len(target), 1))
-        lost = _loss(part.metric.score(target[:, part.column], guess, weight), part.metric)
+        guess = np.tile(constant, (len(target), 1))
+        able = part.judged_by(target, weight)
+        lost = _loss(part.score(target, guess, weight), part.metric) if able else 0.0
         told.append(replace(part, unit=lost if lost > 0 else 1.0))
     return MeanMetric("relative_loss", function, "minimize", parts=tuple(told))
 

@@ -20,7 +20,7 @@ from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.pixels import are_pictures
 from tunekit.data.schema import Column, Schema
 from tunekit.data.table import checked_kind, groups_of, in_order, row_times, row_weights, typed_y, weights_by_class
-from tunekit.data.targets import named_targets
+from tunekit.data.targets import named_targets, told_one_hot
 from tunekit.errors import DataError
 
 TARGET = "y"
@@ -46,7 +46,8 @@ class Batches:
 
     A batch is (x, y) or (x, y, weight). x is an array, or a dict of named arrays: (m, ...) with cells of the same
     shape in every batch, or (m,) for numbers. y holds m numbers or classes, (m,) or (m, 1), or one-hot rows;
-    or several targets: a dict of such, or a matrix (m, targets).
+    or several targets: a dict of such, or a matrix (m, targets). A matrix with one 1 in each row of all batches, and
+    else 0, is one-hot; a dict of columns (m,) is several targets.
 
     Args:
         source: a data set; or a function that returns one, or an iterator of batches. If it is a function, that is not
@@ -89,7 +90,7 @@ class Batches:
         group: Any = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
         ordered: bool = False,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, Any] | str | None = None,
         kind: str | None = None,
         kinds: Mapping[str, str] | None = None,
     ) -> None:
@@ -132,7 +133,9 @@ class Batches:
             notices += [amounts(one["name"]) for one in inputs if one.get("whole")]
         else:
             notices += [_no_files(column.name) for column in map(self._column, inputs) if _reads_no_file(column)]
-        wanted, order = self._named(_targets(drawn.targets), drawn.classes)
+        notices += told_one_hot(drawn.targets, TARGET, self.kind)
+        wanted = named_targets(drawn.targets, TARGET, self.kind, drawn.classes or self.classes)
+        wanted, order = self._named(wanted, drawn.classes)
         target, classes, targets = typed_y(wanted, self.kind, order)
         return Dataset(
             schema=Schema(tuple(self._column(one) for one in inputs)),
@@ -146,14 +149,17 @@ class Batches:
             notices=tuple(notices),
             targets=targets,
             ordered=in_order(classes, self.ordered),
-            class_weight=weights_by_class(self.class_weight, classes),
+            class_weight=weights_by_class(self.class_weight, classes, targets),
             given_as="Batches",
         )
 
     def _named(self, targets: dict[str, Any], told: tuple[str, ...]) -> tuple[dict[str, Any], tuple[Any, ...]]:
         """The targets, with names for classes that came as the positions of these, and the order of the classes."""
         names: tuple[Any, ...] = told or self.classes
-        [target, values] = next(iter(targets.items()))
+        [target, given] = next(iter(targets.items()))
+        values = np.asarray(given)
+        if told and len(targets) == 1 and set(values.tolist()) <= set(told):  # one-hot rows have their names already
+            return targets, self.classes or tuple(name for name in told if name in set(values.tolist()))
         places = values.dtype.kind in "biuf" and bool(np.isin(values, np.arange(len(names))).all())
         texts = all(isinstance(one, str) for one in self.classes)
         if not places or not texts or len(targets) > 1 or self.kind == "number":
@@ -291,17 +297,3 @@ def _target(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
         y = y[:, 0]
     bytes_only = y.dtype.kind in "SO" and y.size and isinstance(y.flat[0], bytes)  # texts, as TensorFlow has them
     return np.vectorize(bytes.decode)(y) if bytes_only else y
-
-
-def _targets(drawn: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """Each target's column; of one-hot rows the position of the 1."""
-    found: dict[str, Any] = {}
-    for name, values in drawn.items():
-        found |= {name: values.argmax(axis=1)} if _is_one_hot(values) else named_targets(values, name)
-    return found
-
-
-def _is_one_hot(values: npt.NDArray[Any]) -> bool:
-    if values.ndim != 2 or values.dtype.kind not in "biuf":
-        return False
-    return bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all())

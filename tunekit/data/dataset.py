@@ -19,6 +19,9 @@ from tunekit.data.targets import Target, places
 BALANCED = "balanced"
 """Class weights by which all classes together weigh the same."""
 
+ClassWeights = tuple[float, ...] | str | None
+"""What rows of each class of a target weigh, in the order of the classes, or `BALANCED`; None for all the same."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -38,7 +41,8 @@ class Dataset:
         notices: what loading decided on its own, in words.
         targets: what the columns of `target` are, if there are several.
         ordered: whether the classes have an order.
-        class_weight: what rows of each class weigh in training, or "balanced"; None for all the same.
+        class_weight: what rows of each class weigh in training, or "balanced"; None for all the same. Of several
+            targets, one of these for each.
         horizon: of forecasts: seconds from when one is made to its target. Such rows overlap in time. None otherwise.
         naive: of forecasts: where the only array holds what a simple one would predict: its position among the values
             of a cell, by the simple forecast's name.
@@ -57,7 +61,7 @@ class Dataset:
     notices: tuple[str, ...] = ()
     targets: tuple[Target, ...] = ()
     ordered: bool = False
-    class_weight: tuple[float, ...] | str | None = None
+    class_weight: ClassWeights | tuple[ClassWeights, ...] = None
     horizon: float | None = None
     naive: Mapping[str, int] = field(default_factory=dict)
     anchor: int | None = None
@@ -121,13 +125,26 @@ class Dataset:
             forecasts = (self.horizon, self.anchor, parts)
         return tuple(one for one in (self.ordered, self.class_weight, forecasts) if one)
 
-    def weights_of_classes(self, rows: npt.NDArray[np.int64]) -> list[float] | None:
-        """What rows of each class weigh in training; balanced ones are those of the given rows."""
-        if self.class_weight != BALANCED:
-            return None if self.class_weight is None else [float(one) for one in self.class_weight]
-        counts = np.bincount(self.target[rows].astype(int), minlength=len(self.classes))
-        return [float(len(rows) / (len(counts) * max(count, 1))) for count in counts]
+    def weights_of_classes(self, rows: npt.NDArray[np.int64]) -> list[Any] | None:
+        """What rows of each class weigh in training, as JSON can hold it; balanced ones are those of the given rows.
+
+        Of several targets, a list of these, of which those that have no classes or weights are None.
+        """
+        given = self.class_weight
+        if given is None or not self.targets:
+            return _weights(given, self.classes, self.target[rows])  # type: ignore[arg-type]
+        return [
+            _weights(own, target.classes, self.target[rows, column])  # type: ignore[arg-type]
+            for own, (column, target, _) in zip(given, places(self.targets), strict=True)
+        ]
 
     def raw_rows(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """The typed columns of the given row positions."""
         return {name: column[rows] for name, column in self.columns.items()}
+
+
+def _weights(given: ClassWeights, classes: tuple[Any, ...], target: npt.NDArray[np.float64]) -> list[float] | None:
+    if given != BALANCED:
+        return None if given is None else [float(one) for one in given]
+    counts = np.bincount(target.astype(int), minlength=len(classes))
+    return [float(len(target) / (len(counts) * max(count, 1))) for count in counts]

@@ -31,7 +31,7 @@ from tunekit.data.table import (
     typed_y,
     weights_by_class,
 )
-from tunekit.data.targets import named_targets
+from tunekit.data.targets import named_targets, told_one_hot
 from tunekit.errors import DataError
 
 Cells = npt.NDArray[Any] | Sequence[Any]
@@ -70,14 +70,16 @@ class Arrays:
 
     Args:
         x: an array, or a dict of arrays; or a function that returns (x, y).
-        y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
+        y: n classes or numbers, or one-hot rows (n, classes); or several targets: a matrix (n, targets), a DataFrame or
+            a dict of columns. A matrix with one 1 in each row, and else 0, is one-hot; a DataFrame never is.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
         weight: n non-negative row weights.
         time: n dates or numbers: rows are ordered by it, and judged on later ones than they train on. Models don't read
             it. Of windows of history it is the moment of the target; where that is some time after the window's end,
             `TimeSplit(gap=)` says how long, so that no training target is later than the first judged forecast.
         group: n values: rows of one group never stand on both sides of a split.
-        classes: the classes in order; of two, the second is the positive one. Default: sorted.
+        classes: the classes in order; of two, the second is the positive one. Of one-hot rows, the names of their
+            columns. Default: sorted.
         ordered: whether they have an order; see `Table`.
         class_weight: what rows of each class weigh in training; see `Table`.
         kind: of `y`: "category" or "number"; what it looks like if left out: few whole numbers are classes.
@@ -108,7 +110,7 @@ class Arrays:
         group: Any = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
         ordered: bool = False,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, Any] | str | None = None,
         kind: str | None = None,
         kinds: Mapping[str, str] | None = None,
     ) -> None:
@@ -143,7 +145,8 @@ class Arrays:
             if self.suits == "arrays" and column.dtype == "float32" and np.asarray(cells[0]).dtype.kind in "iu":
                 notices.append(amounts(str(name)))
         others = None if self.table is None else self._beside(typed, y)
-        wanted = named_targets(y, TARGET)
+        wanted = named_targets(y, TARGET, self.kind, self.classes)
+        notices += told_one_hot(y, TARGET, self.kind)
         known = {*wanted, *self._codes, *([] if self.table is None else map(str, self.table.columns))}
         if wrong := sorted(set(self.kinds) - known):
             raise DataError(
@@ -170,7 +173,7 @@ class Arrays:
             notices=(*notices, *(() if others is None else others.notices)),
             targets=targets,
             ordered=in_order(classes, self.ordered),
-            class_weight=weights_by_class(self.class_weight, classes),
+            class_weight=weights_by_class(self.class_weight, classes, targets),
             given_as=type(self).__name__,
         )
 

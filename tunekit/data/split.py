@@ -2,7 +2,7 @@
 
 Every split first sets the test rows apart, which nothing touches until the final judgement, and divides the other
 rows into folds. The splitters are scikit-learn's; the temporal one is our own, because it keeps rows of one moment
-together and sets the latest rows apart.
+together and sets the latest rows apart, and so is that of labels (`tunekit.data.strata`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import model_selection
 
+from tunekit.bundle.tasks import MANY_CLASSES
 from tunekit.data.dataset import Dataset
 from tunekit.data.folds import Folds, Rows
+from tunekit.data.strata import dealt, labels_of
+from tunekit.data.targets import places
 from tunekit.errors import DataError
 
 LARGE = 50_000
@@ -73,7 +76,7 @@ class Split(ABC):
 
 @dataclass(frozen=True)
 class Holdout(Split):
-    """One validation part; classes keep their shares. For large data.
+    """One validation part; classes and labels keep their shares. For large data.
 
     Args:
         test: share of all rows that only the final judgement sees.
@@ -135,10 +138,18 @@ class KFold(Split):
 
 
 class StratifiedKFold(KFold):
-    """k folds in which every class keeps its share."""
+    """k folds in which every class keeps its share; of several targets, those of each that has classes.
+
+    Labels, of which a row may have several, are dealt as Sechidis et al. 2011 do: see `tunekit.data.strata`.
+    """
 
     def _drawn(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
         _check_rows(len(rows), self.k)
+        if (labels := labels_of(data, rows)) is not None:
+            fold = dealt(labels, [1 / self.k] * self.k, np.random.default_rng(seed))
+            for number in range(self.k):
+                yield rows[fold != number], rows[fold == number]
+            return
         if not data.classes:
             raise DataError("StratifiedKFold needs classes, but the target is a number; use KFold")
         splitter = model_selection.StratifiedKFold(self.k, shuffle=True, random_state=seed)
@@ -239,7 +250,7 @@ def default_split(data: Dataset) -> Split:
         return GroupKFold(5)
     if len(data) * max(1, len(data.classes) / USUAL_CLASSES) > LARGE:
         return Holdout()
-    return StratifiedKFold(5) if data.classes else KFold(5)
+    return StratifiedKFold(5) if any(target.classes for target in data.targets or [data]) else KFold(5)
 
 
 def _shuffled_apart(data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
@@ -248,6 +259,9 @@ def _shuffled_apart(data: Dataset, rows: Rows, share: float, seed: int) -> tuple
         _check_class_counts(data, labels, least=2)
     if min(share, 1 - share) * len(rows) < max(1, len(data.classes)):
         raise DataError(f"{len(rows)} rows are too few to set {share:.0%} apart; expected more rows or another share")
+    if (several := labels_of(data, rows)) is not None:
+        part = dealt(several, [1 - share, share], np.random.default_rng(seed))
+        return rows[part == 0], rows[part == 1]
     stay, apart = model_selection.train_test_split(rows, test_size=share, random_state=seed, stratify=labels)
     return stay, apart
 
@@ -341,3 +355,22 @@ def _check_classes(data: Dataset, folds: Folds) -> None:
                 f"class {data.classes[absent[0]]!r} has no training row in fold {number}; expected every class in "
                 "every fold: use fewer folds, or merge rare classes"
             )
+        _check_targets(data, train, number)
+
+
+def _check_targets(data: Dataset, train: Rows, number: int) -> None:
+    """Of several targets, one of two classes may have one of them only: it is then predicted by a constant."""
+    found = [(target, np.unique(data.target[train, column])) for column, target, _ in places(data.targets)]
+    for target, values in found:
+        if target.task in MANY_CLASSES and len(values) < len(target.classes):
+            absent = sorted(set(range(len(target.classes))) - set(values.astype(int)))
+            raise DataError(
+                f"class {target.classes[absent[0]]!r} of target {target.name!r} has no training row in fold {number}; "
+                "expected every class in every fold: use fewer folds, or merge rare classes"
+            )
+    if found and all(len(values) < 2 for _, values in found):
+        raise DataError(
+            f"no target has two values among the {len(train)} training rows of fold {number}, of "
+            f"{', '.join(target.name for target, _ in found)}; expected something to learn: use fewer folds, another "
+            "split or more rows"
+        )

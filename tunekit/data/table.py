@@ -14,7 +14,7 @@ import pandas as pd
 from tunekit.bundle.columns import KINDS, TEXTS, category_text, is_missing, typed_column
 from tunekit.bundle.texts import MOST_READ
 from tunekit.data.columnwise import Columns, typed_compactly
-from tunekit.data.dataset import BALANCED, Dataset
+from tunekit.data.dataset import BALANCED, ClassWeights, Dataset
 from tunekit.data.schema import Column, Schema
 from tunekit.data.targets import Target
 from tunekit.data.terms import LONGEST, too_long
@@ -52,7 +52,8 @@ class Table:
         classes: the classes in order; of two, the second is the positive one. Default: sorted. Not for several targets.
         ordered: whether the classes have an order, such as grades: a wrong one is the worse the farther it is off.
         class_weight: what rows of each class weigh in training, by class; or "balanced", so that all classes weigh the
-            same together. Rows that judge are not weighed by it.
+            same together. Of several targets "balanced" is for all that have classes; a dict by target says it of
+            some: {"fraud": "balanced", "kind": {"a": 1, "b": 3}}. Rows that judge are not weighed by it.
         length: how many words of a text nets read, its first ones; or a dict, column to that. Left out, as many as
             nearly all texts have, and 400 at most, or 1,000 characters. Bags of words have all.
 
@@ -77,7 +78,7 @@ class Table:
         kinds: Mapping[str, str] | None = None,
         classes: tuple[Any, ...] | list[Any] | None = None,
         ordered: bool = False,
-        class_weight: Mapping[Any, float] | str | None = None,
+        class_weight: Mapping[Any, Any] | str | None = None,
         length: int | Mapping[str, int] | None = None,
     ) -> None:
         for one in length.values() if isinstance(length, Mapping) else [length]:
@@ -116,7 +117,7 @@ class Table:
             notices=tuple(notices),
             targets=targets,
             ordered=in_order(classes, self.ordered),
-            class_weight=weights_by_class(self.class_weight, classes),
+            class_weight=weights_by_class(self.class_weight, classes, targets),
         )
 
     def _frame(self) -> Columns:
@@ -284,20 +285,40 @@ def in_order(classes: tuple[Any, ...], ordered: bool) -> bool:
 
 
 def weights_by_class(
-    given: Mapping[Any, float] | str | None, classes: tuple[Any, ...]
-) -> tuple[float, ...] | str | None:
-    """Class weights in the order of the classes, or "balanced".
+    given: Mapping[Any, Any] | str | None, classes: tuple[Any, ...], targets: tuple[Target, ...] = ()
+) -> ClassWeights | tuple[ClassWeights, ...]:
+    """Class weights in the order of the classes, or "balanced"; of several targets, those of each.
+
+    Args:
+        given: as `Table` takes them.
+        classes: of a single target.
+        targets: if there are several.
 
     Raises:
         DataError: they don't fit the classes.
     """
+    if given is None or not targets:
+        return _weights_of_one(given, classes, "class_weight")
+    able = [target.name for target in targets if target.classes]
+    each = dict.fromkeys(able, BALANCED) if given == BALANCED else given
+    if not isinstance(each, Mapping) or not each or set(each) - set(able):
+        raise DataError(
+            f"class_weight={given!r}, and the targets with classes are {able}; expected 'balanced' for all of them, or "
+            f"a dict by target, such as {{{(able or ['label'])[0]!r}: 'balanced'}}; weight= is for weights of rows"
+        )
+    return tuple(
+        _weights_of_one(each.get(target.name), target.classes, f"class_weight[{target.name!r}]") for target in targets
+    )
+
+
+def _weights_of_one(given: Any, classes: tuple[Any, ...], called: str) -> ClassWeights:
     if given is None or (given == BALANCED and classes):
         return given if given is None else BALANCED
     weights = dict(given) if isinstance(given, Mapping) else {}
     if not classes or set(weights) != set(classes) or not all(0 < weight < math.inf for weight in weights.values()):
         raise DataError(
-            f"class_weight={given!r}, and the classes are {list(classes)}; expected 'balanced', or a positive number "
-            "for each class"
+            f"{called}={given!r}, and the classes are {list(classes)}; expected 'balanced', or a positive number for "
+            "each class"
         )
     return tuple(float(weights[one]) for one in classes)
 

@@ -66,16 +66,55 @@ def places(targets: Sequence[Target]) -> Iterator[tuple[int, Target, slice]]:
         start += target.outputs
 
 
-def named_targets(y: Any, name: str) -> dict[str, Any]:
+def has_two(values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None) -> bool:
+    """Whether there are two different values at least among rows that weigh anything."""
+    known = values if weight is None else values[weight > 0]
+    return len(known) > 0 and bool(known.min() < known.max())
+
+
+def named_targets(y: Any, name: str, kind: str | None = None, classes: Sequence[Any] = ()) -> dict[str, Any]:
     """The columns of a target by their names.
 
+    One rule for all data: a matrix whose rows are one-hot, one 1 and else 0, is one target, the position of the 1.
+    Columns that have names of their own, in a DataFrame or a dict, are a target each whatever is in them.
+
     Args:
-        y: n values; or several columns: a DataFrame, a dict of columns, or a matrix (n, targets).
+        y: n values, or one-hot rows (n, classes); or several targets: a DataFrame, a dict of any of these, or a matrix
+            (n, targets).
         name: of a single one; those of a matrix have a number behind it.
+        kind: of all; numbers are never one-hot.
+        classes: of a single target; if they aren't their numbers, they name the columns of one-hot rows.
     """
-    if isinstance(y, (Mapping, pd.DataFrame)):
+    if isinstance(y, pd.DataFrame):
         return {str(key): y[key] for key in y}
-    matrix = np.ndim(y) == 2 and not isinstance(y, pd.Series)
-    if matrix and np.shape(y)[1] > 1:
-        return {f"{name}{column}": np.asarray(y)[:, column] for column in range(np.shape(y)[1])}
-    return {name: np.asarray(y).ravel() if matrix else y}
+    if isinstance(y, Mapping):
+        return {own: of for key in y for own, of in named_targets(y[key], str(key), kind).items()}
+    if isinstance(y, pd.Series) or np.ndim(y) != 2:
+        return {name: y}
+    matrix = np.asarray(y)
+    if matrix.shape[1] == 1:
+        return {name: matrix[:, 0]}
+    if kind != "number" and is_one_hot(matrix):
+        places = matrix.argmax(axis=1)
+        named = len(classes) == matrix.shape[1] and set(classes) != set(range(matrix.shape[1]))
+        return {name: [classes[place] for place in places] if named else places}
+    return {f"{name}{column}": matrix[:, column] for column in range(matrix.shape[1])}
+
+
+def is_one_hot(values: npt.NDArray[Any]) -> bool:
+    """Whether each row of a matrix holds one 1, and else 0."""
+    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "biuf":
+        return False
+    return bool(((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all())
+
+
+def told_one_hot(y: Any, name: str, kind: str | None = None) -> list[str]:
+    """What is said of one-hot targets, which might have been meant as labels."""
+    if isinstance(y, Mapping):
+        return [told for key in y for told in told_one_hot(y[key], str(key), kind)]
+    if isinstance(y, (pd.DataFrame, pd.Series)) or kind == "number" or not is_one_hot(np.asarray(y)):
+        return []
+    return [
+        f"each row of target {name!r} holds one 1 in {np.shape(y)[1]} columns: these are its classes, by their number "
+        "(labels, of which a row may have several, are a DataFrame or a dict of columns)"
+    ]

@@ -11,7 +11,7 @@ import pandas as pd
 from tunekit.bundle.columns import TEXTS, is_missing
 from tunekit.data.dataset import Dataset
 from tunekit.data.table import Table
-from tunekit.data.targets import named_targets
+from tunekit.data.targets import named_targets, told_one_hot
 from tunekit.errors import DataError
 
 TARGET = "y"
@@ -35,7 +35,7 @@ class Text:
 
     Args:
         x: n texts, or a dict of such lists; or a function that returns (x, y).
-        y: n classes or numbers; or several targets: a matrix (n, targets), a DataFrame or a dict of columns.
+        y: n classes or numbers, one-hot rows, or several targets; see `Arrays`.
         tokens: "words", or "characters" to read letter by letter.
         length: how many words (characters) of a text nets read; or a dict, text to that; see `Table`.
         table: n rows of numbers, dates and categories that models read too; see `Table`.
@@ -88,7 +88,8 @@ class Text:
         texts = {str(name): list(column) for name, column in (x if isinstance(x, Mapping) else {"text": x}).items()}
         for name, column in texts.items():
             _check(column, name)
-        targets = {name: list(values) for name, values in named_targets(y, TARGET).items()}
+        classes = tuple(self._options.get("classes") or ())
+        targets = {name: list(values) for name, values in named_targets(y, TARGET, self._kind, classes).items()}
         columns = texts | self._beside | targets
         lengths = {name: len(column) for name, column in columns.items()}
         lengths |= {} if self.table is None else {"table": len(self.table)}
@@ -104,7 +105,8 @@ class Text:
         kinds |= {} if self._kind is None else dict.fromkeys(targets, self._kind)
         roles: dict[str, Any] = {name: name for name in self._beside}
         loaded = Table(frame, target=list(targets), kinds=kinds, **self._options, **roles).load()
-        return replace(loaded, given_as=type(self).__name__)
+        notices = (*loaded.notices, *told_one_hot(y, TARGET, self._kind))
+        return replace(loaded, given_as=type(self).__name__, notices=notices)
 
 
 def _check(texts: Sequence[Any], name: str) -> None:

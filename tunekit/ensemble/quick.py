@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.errors import MetricError
-from tunekit.metrics import Metric
+from tunekit.metrics import MeanMetric, Metric, TargetMetric
 
 Scores = npt.NDArray[np.float64]
 
@@ -25,24 +25,29 @@ def scores_of(metric: Metric, rows: Judged, stack: Predictions) -> Scores:
         rows: n targets.
         stack: predictions (candidates, n, outputs).
     """
-    quick = COUNTS.get(metric.scorer)
-    fits = rows.target.ndim == 1 and (stack.shape[2] == 1 or metric.scorer in MANY)
-    if quick is not None and fits and rows.weight is None:
-        found = [quick(rows.target[part], stack[:, part]) for part in rows.parts]
-    elif metric.scorer in MEANS and fits:
-        lost = MEANS[metric.scorer]
-        found = [
-            np.average(lost(rows.target[part], stack[:, part]), axis=1, weights=_weight(rows, part))
-            for part in rows.parts
-        ]
-        found = [np.sqrt(one) for one in found] if metric.scorer == ROOT else found
-    else:
-        return np.array([rows.score(metric, one) for one in stack])
+    weights = [None if rows.weight is None else rows.weight[part] for part in rows.parts]
+    found = [
+        _scores(metric, rows.target[part], stack[:, part], weight)
+        for part, weight in zip(rows.parts, weights, strict=True)
+    ]
     return np.asarray(np.mean(found, axis=0))
 
 
-def _weight(rows: Judged, part: npt.NDArray[np.int64]) -> Scores | None:
-    return None if rows.weight is None else rows.weight[part]
+def _scores(metric: Metric, target: Scores, stack: Predictions, weight: Scores | None) -> Scores:
+    """(candidates,), all rows in one part."""
+    if isinstance(metric, MeanMetric):
+
+        def of_target(one: TargetMetric) -> Scores:
+            return _scores(one.metric, target[:, one.column], stack[:, :, one.outputs], weight)
+
+        return np.asarray(metric.mean_of(target, weight, of_target))
+    fits = stack.shape[2] == 1 or metric.scorer in MANY
+    if fits and weight is None and metric.scorer in COUNTS:
+        return COUNTS[metric.scorer](target, stack)
+    if fits and metric.scorer in MEANS:
+        lost = np.average(MEANS[metric.scorer](target, stack), axis=1, weights=weight)
+        return np.asarray(np.sqrt(lost) if metric.scorer == ROOT else lost)
+    return np.array([metric.score(target, one, weight) for one in stack])
 
 
 def _squared(target: Scores, stack: Predictions) -> Scores:

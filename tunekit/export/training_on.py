@@ -109,7 +109,7 @@ def _mean_of_boosted(folder: Path, folds: int, rows: Encoded) -> npt.NDArray[np.
         parts = [fold]
         if (facts := load_facts(fold))["kind"] == SEVERAL:
             parts = [target_folder(fold, column) for column in range(facts["targets"])]
-        own = next((name for name in BOOSTED if (parts[0] / name).exists()), None)
+        own = next((name for name in BOOSTED if all((part / name).exists() for part in parts)), None)
         if own is None:
             return None
         found.append(np.concatenate([BOOSTED[own](part, rows) for part in parts], axis=1))

@@ -46,8 +46,9 @@ class Part:
     Args:
         rows: features.
         target: (n,), or (n, targets) for several.
-        weight: (n,) what rows weigh in training, that of their class included; None for all the same.
-        by_class: (n,) what their class contributes to that; None for nothing.
+        weight: (n,) what rows weigh in training, that of their class included; None for all the same. Where classes of
+            several targets weigh, (n, targets).
+        by_class: what their class contributes to that, in the same shape; None for nothing.
     """
 
     rows: Encoded
@@ -58,7 +59,10 @@ class Part:
     @property
     def counts(self) -> npt.NDArray[np.float64] | None:
         """(n,) how often each row counts, whatever its class; None for once."""
-        return self.weight if self.by_class is None or self.weight is None else self.weight / self.by_class
+        if self.by_class is None or self.weight is None:
+            return self.weight
+        counts = self.weight / self.by_class
+        return counts if counts.ndim == 1 else counts[:, 0]
 
     def __len__(self) -> int:
         return len(self.target)
@@ -205,7 +209,9 @@ class Fold:
         target = self.targets[column]
 
         def part(whole: Part) -> Part:
-            return replace(whole, target=whole.target[:, column])
+            weights = (whole.weight, whole.by_class)
+            weight, by_class = (one[:, column] if one is not None and one.ndim > 1 else one for one in weights)
+            return replace(whole, target=whole.target[:, column], weight=weight, by_class=by_class)
 
         own: dict[str, Any] = self.once(f"target {column}", dict)
         memo = self.memo if self.row_memo is None else self.row_memo

@@ -49,18 +49,29 @@ class Baseline(Family):
             value = np.array([constants[strategy]])
         else:
             hp.Fixed("constant", "shares")
-            classes = 2 if fold.outputs == 1 else fold.outputs
-            shares = np.bincount(target.astype(int), weights=weight, minlength=classes)
-            shares = shares / shares.sum()
-            value = shares[1:] if fold.outputs == 1 else shares
+            value = shares_of(fold)
         hp.settle()
-        return ArrayModel(
-            "constant",
-            "native",  # the smallest: all that it needs is how many rows there are
-            fold.preparation,
-            {"value": value},
-            lambda features: np.repeat(value[None, :], len(features), axis=0),
-        )
+        return constant(fold, value)
+
+
+def shares_of(fold: Fold) -> npt.NDArray[np.float64]:
+    """(outputs,): the shares of the classes among the training rows; of two, that of the second."""
+    target, weight = fold.train.target, fold.train.counts
+    classes = 2 if fold.outputs == 1 else fold.outputs
+    shares = np.bincount(target.astype(int), weights=weight, minlength=classes)
+    shares = shares / shares.sum()
+    return shares[1:] if fold.outputs == 1 else shares
+
+
+def constant(fold: Fold, value: npt.NDArray[np.float64]) -> ArrayModel:
+    """A model that predicts the same for each row: (outputs,)."""
+    return ArrayModel(
+        "constant",
+        "native",  # the smallest: all that it needs is how many rows there are
+        fold.preparation,
+        {"value": value},
+        lambda features: np.repeat(value[None, :], len(features), axis=0),
+    )
 
 
 def _median(values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None) -> float:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tunekit.data.schema import Encoded
+from tunekit.data.targets import has_two
 from tunekit.families.base import EpochReport, Family, Fitted, Fold, Predictions, save_facts
+from tunekit.families.baseline import constant, shares_of
 from tunekit.space import HyperParameters
 
 KIND = "several"
@@ -46,6 +48,8 @@ class FittedEach(Fitted):
 class OneByOne:
     """Fits a family to each target in turn, with the same hyperparameters.
 
+    A label that all training rows have, or none, is predicted by that constant: many a model can't be fitted to it.
+
     Args:
         family: predicts one target.
     """
@@ -55,10 +59,15 @@ class OneByOne:
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedEach:
         """See `Family.fit`."""
-        models = [self._family.fit(hp, fold.of_target(column), report) for column in range(len(fold.targets))]
+        models = [self._fit(hp, fold.of_target(column), report) for column in range(len(fold.targets))]
         fitted = FittedEach(models)
         if any(model.out_of_fold is not None for model in models):
             rows = fold.valid.rows
             each = [model.predict(rows) if model.out_of_fold is None else model.out_of_fold for model in models]
             fitted.out_of_fold = np.concatenate(each, axis=1)
         return fitted
+
+    def _fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:
+        if fold.task == "binary" and not has_two(fold.train.target, fold.train.weight):
+            return constant(fold, shares_of(fold))
+        return self._family.fit(hp, fold, report)

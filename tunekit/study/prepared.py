@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,18 @@ from tunekit.data.folds import halves
 from tunekit.data.lazy import LazyRows
 from tunekit.data.scales import suits_logarithm
 from tunekit.data.store import Store
-from tunekit.data.targets import places
+from tunekit.data.targets import has_two, places
 from tunekit.ensemble import Judged
 from tunekit.errors import DataError, MetricError
-from tunekit.metrics import Metric, TargetMetric, find_metric, mean_metric, usual_metric
+from tunekit.metrics import MeanMetric, Metric, TargetMetric, find_metric, mean_metric, usual_metric
 
 UNSEEN = "a level that no row has"
 PROBED_ROWS = 32
 MOST_ENCODED = 64 * 2**20
 """Bytes of numbers and codes up to which they are encoded at once."""
 PROBED_COLUMNS = 100
+MOST_TOLD = 10
+"""Labels that are told to be rare, one by one."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     _check_weights(data, folds)
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
+    data = replace(data, notices=(*data.notices, *_shortened(list(_left_out(data, folds, judge)))))
     schema = data.schema.with_levels(data.columns, development)
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
@@ -149,7 +152,7 @@ def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> M
         shares = np.bincount(data.target[:, column].astype(int)) / len(data) if target.classes else np.array([])
         usual = "average_precision" if labels else usual_metric(target.task, list(shares))[0]
         one = chosen[target.name] or usual  # of labels, the mean average precision
-        parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs)))
+        parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs), target))
     weight = None if data.weight is None else data.weight[development]
     return mean_metric(parts, data.target[development], data.constant(development), weight)
 
@@ -207,6 +210,34 @@ def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:
             raise DataError(
                 f"{name} can't be judged: {error}. Use fewer folds, more rows, another split or another metric"
             ) from error
+
+
+def _left_out(data: Dataset, folds: Folds, metric: Metric) -> Iterator[str]:
+    """What is said of labels that are too rare for each part of the rows to judge them, or to teach them."""
+
+    def lacking(column: int, parts: Mapping[str, npt.NDArray[np.int64]]) -> str:
+        weights = {name: None if data.weight is None else data.weight[rows] for name, rows in parts.items()}
+        names = [name for name, rows in parts.items() if not has_two(data.target[rows, column], weights[name])]
+        return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
+
+    training = {f"fold {number}": train for number, (train, _) in enumerate(folds.pairs)}
+    judging = {f"fold {number}": valid for number, (_, valid) in enumerate(folds.pairs)} | {"the test rows": folds.test}
+    for part in metric.parts if isinstance(metric, MeanMetric) else ():
+        target = part.target
+        if target.task != "binary":
+            continue
+        counts = np.bincount(data.target[:, part.column].astype(int), minlength=2)
+        rarer = int(counts.argmin())
+        told = f"target {target.name!r} is {target.classes[rarer]!r} in {counts[rarer]} of {len(data)} rows"
+        if part.needs_two and (silent := lacking(part.column, judging)):
+            yield f"{told}: too few to judge it in {silent}, whose score is the mean of the other targets"
+        if untaught := lacking(part.column, training):
+            yield f"{told}: too few to learn it in {untaught}, where a constant predicts it"
+
+
+def _shortened(notices: list[str]) -> list[str]:
+    more = len(notices) - MOST_TOLD
+    return notices if more < 2 else [*notices[:MOST_TOLD], f"and so of {more} others"]
 
 
 def _probes(schema: Schema, rows: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -250,6 +250,13 @@ def target_of(fitted: FittedNet, fold: Fold, part: Part) -> Any:
     return net_target(fold, part, fitted.columns if wants_one_hot(fitted.model) else None)
 
 
+def weight_of(fold: Fold, part: Part) -> Any:
+    """(n,) what a part's rows weigh as `fit` takes it, or one for each target by its name; None for all the same."""
+    if part.weight is None or part.weight.ndim == 1:
+        return part.weight
+    return {target.name: part.weight[:, column] for column, target, _ in places(fold.targets)}
+
+
 def check_predictions(predictions: Predictions, fold: Fold) -> Predictions:
     """The predictions, if they can be judged.
 

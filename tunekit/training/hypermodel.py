@@ -18,7 +18,7 @@ from tunekit.errors import TrialError
 from tunekit.families import Fold, Keras
 from tunekit.families.base import EpochReport
 from tunekit.space import HyperParameters
-from tunekit.training.fitted import FittedNet, net_inputs, shapes_of, target_of
+from tunekit.training.fitted import FittedNet, net_inputs, shapes_of, target_of, weight_of
 from tunekit.training.judge import Judge
 from tunekit.training.served import USUAL_BATCH, ServedFit
 from tunekit.training.traced import TracedModel
@@ -175,8 +175,12 @@ def _rows(fitted: FittedNet, fold: Fold, part: str) -> tuple[Any, ...]:
     x = net_inputs(fitted.model, fold.features(part, fitted.layout), fitted.layout)
     side = fold.train if part == "train" else fold.valid
     y = target_of(fitted, fold, side)
-    weight = () if side.weight is None else (side.weight.astype("float32"),)
+    weight = () if side.weight is None else (_floats(weight_of(fold, side)),)
     return (keras.tree.map_structure(lambda array: array.copy(), x), y, *weight)
+
+
+def _floats(weight: Any) -> Any:
+    return keras.tree.map_structure(lambda array: array.astype("float32"), weight)
 
 
 @contextmanager

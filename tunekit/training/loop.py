@@ -153,7 +153,8 @@ def _plain_fit(model: keras.Model, data: tuple[Any, Any, Any], task: _Task) -> k
     callbacks, class_weight = task.callbacks, task.class_weight
     arrays: Any = None
     if is_lazy(x):
-        arrays = (x, y) if sample_weight is None else (x, y, np.asarray(sample_weight, dtype=np.float32))
+        floats = keras.tree.map_structure(lambda array: np.asarray(array, dtype=np.float32), sample_weight)
+        arrays = (x, y) if sample_weight is None else (x, y, floats)
     elif task.order:
         arrays = _plain_arrays(data, class_weight)
         arrays = arrays if arrays is None else keras.tree.map_structure(np.asarray, arrays)

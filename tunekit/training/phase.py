@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunekit.families import Fold, NetFamily
-from tunekit.training.fitted import FittedNet, target_of
+from tunekit.training.fitted import FittedNet, target_of, weight_of
 from tunekit.training.judge import Judge
 from tunekit.training.loop import fit
 
@@ -77,6 +77,6 @@ def _fit(fitted: FittedNet, fold: Fold, batch_size: int, epochs: int, callbacks:
         batch_size=batch_size,
         epochs=epochs,
         callbacks=callbacks,
-        sample_weight=fold.train.weight,
+        sample_weight=weight_of(fold, fold.train),
         order=lambda epoch: random.permutation(len(fold.train)),
     )

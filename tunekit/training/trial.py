@@ -199,12 +199,21 @@ def load_fold(store: Store, number: int, metric: Metric, seed: int, threads: int
     )
 
 
-def _class_weighted(part: Part, weights: list[float] | None) -> Part:
-    """Rows that weigh what their class does; those that judge don't."""
+def _class_weighted(part: Part, weights: list[Any] | None) -> Part:
+    """Rows that weigh what their class does, of several targets for each of them; those that judge don't."""
     if weights is None:
         return part
-    by_class = np.array(weights)[part.target.astype(int)]
-    return replace(part, weight=by_class if part.weight is None else by_class * part.weight, by_class=by_class)
+    if part.target.ndim > 1:
+        ones = np.ones(len(part))
+        each = [ones if own is None else _of_classes(own, part.target[:, at]) for at, own in enumerate(weights)]
+        by_class, own = np.stack(each, axis=1), None if part.weight is None else part.weight[:, None]
+    else:
+        by_class, own = _of_classes(weights, part.target), part.weight
+    return replace(part, weight=by_class if own is None else by_class * own, by_class=by_class)
+
+
+def _of_classes(weights: list[float], target: np.ndarray) -> np.ndarray:
+    return np.array(weights)[target.astype(int)]
 
 
 _memos: dict[tuple[Path, int], dict[str, Any]] = {}
