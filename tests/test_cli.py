@@ -1,6 +1,10 @@
 """The command line: its help, its exit codes, what `init` writes, and what it says to wrong calls and bad tables."""
 
+import os
 import re
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +58,35 @@ def test_the_help_of_search_names_its_options() -> None:
     told = invoke("search", "--help").output
     for option in ("--budget", "--trials", "--workers", "--driver", "--seed", "--fresh", "--root"):
         assert option in told
+
+
+def test_shells_complete_commands_and_options() -> None:
+    def completed(words: str, last: int) -> list[str]:
+        asked = {"_TUNEKIT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(last)}
+        command = [sys.executable, "-c", "from tunekit.cli import app; app(prog_name='tunekit')"]
+        done = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    assert set(completed("tunekit s", 1)) == {"search", "serve", "show"}
+    assert "--workers" in completed("tunekit search --w", 2)
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_no_color_is_heeded_by_terminals(colours: bool, tmp_path) -> None:
+    """In a terminal of its own: a pipe has no colours anyway."""
+    primary, secondary = os.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    environment |= {"TERM": "xterm-256color"} | ({} if colours else {"NO_COLOR": "1"})
+    command = [sys.executable, "-m", "tunekit", "search", "no.py"]
+    subprocess.run(command, stdout=secondary, stderr=secondary, env=environment, cwd=tmp_path, check=False)
+    os.close(secondary)
+    told = b""
+    with suppress(OSError):  # how Linux says that nothing is left
+        while part := os.read(primary, 4096):
+            told += part
+    os.close(primary)
+    assert b"no.py" in told
+    assert (re.search(rb"\x1b\[[0-9;]*3[0-7]m", told) is not None) == colours
 
 
 def test_the_version_is_told() -> None:

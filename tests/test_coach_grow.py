@@ -93,7 +93,10 @@ def test_bounds_are_proposed_around_what_is_enough_up_to_where_nets_overfit() ->
     never = ladder(10.0, 7.0, 6.5, 6.2)
     assert (never.overfits, never.bounds) == (None, (8, 32, 16))
     assert "None of these overfits" in told(never, "rmse")
-    assert "give it more time" in told(ladder(10.0, 7.0), "rmse")
+    short = ladder(10.0, 7.0)  # knows nothing of larger ones
+    assert "give it more time" in told(short, "rmse")
+    assert proposal(short, tk.MLP(units=(4, 512)), [UNITS]) == "tk.MLP(units=(8, 512)),"
+    assert proposal(short, tk.Keras(lambda hp: None), [UNITS]) == ""
     assert (proposal(Ladder(), tk.MLP(), []), told(Ladder(), "rmse")[:6]) == ("", "No net")
 
 

@@ -209,7 +209,19 @@ def test_an_open_address_without_a_token_is_warned_of(tmp_path: Path) -> None:
 
 def test_programs_are_told_where_it_is_as_json(tmp_path: Path) -> None:
     _, folder, _ = small_bundle("binary", tmp_path)
-    command = [sys.executable, "-u", "-m", "tunekit", "serve", str(folder), "--port", "0", "--host", "0.0.0.0", "--json"]
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "tunekit",
+        "serve",
+        str(folder),
+        "--port",
+        "0",
+        "--host",
+        "0.0.0.0",
+        "--json",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

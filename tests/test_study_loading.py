@@ -175,6 +175,12 @@ def test_an_exception_in_the_file_is_placed(tmp_path: Path) -> None:
     assert "expected" in message
 
 
+def test_an_exception_is_placed_where_the_path_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "import tunekit as tk\n\nraise KeyError('price')\n")
+    monkeypatch.chdir(tmp_path)
+    assert "'houses.py', line 3: KeyError" in refused(Path("houses.py"))
+
+
 def test_an_absent_module_is_named(tmp_path: Path) -> None:
     message = refused(write(tmp_path, "import no_such_module\n"))
     assert "houses.py', line 1: ModuleNotFoundError: No module named 'no_such_module'" in message

@@ -67,7 +67,7 @@ class Growth:
             "rungs": [rung.to_json() for rung in rungs],
             "enough": rungs[self.ladder.enough].size if rungs else None,
             "overfits": self.ladder.overfits,
-            "bounds": list(self.ladder.bounds[:2]) if rungs else None,
+            "bounds": list(self.ladder.bounds[:2]) if self.ladder.done else None,
             "told": self.told,
             "change": self.change,
             "stopped": self.stopped,

@@ -170,10 +170,17 @@ def told(ladder: Ladder, metric: str) -> str:
 
 
 def proposal(ladder: Ladder, family: NetFamily, dimensions: Sequence[Dimension]) -> str:
-    """The line of the study with the bounds; "" where its family has none to change."""
+    """The line of the study with the bounds; "" where its family has none to change.
+
+    A walk that ended before it was done knows nothing of larger nets: it doesn't take them out of the search.
+    """
     if not ladder.rungs:
         return ""
     low, high, usual = ladder.bounds
+    if not ladder.done:
+        if not isinstance(family, MLP):
+            return ""
+        high = max(high, family.units[1])
     names = sorted({one.name.rpartition("/")[2] for one in dimensions})
     if isinstance(family, MLP):
         return f"tk.MLP(units=({low}, {high})),"

@@ -45,7 +45,8 @@ def _lazily_imported(names: tuple[str, ...]) -> Iterator[None]:
 
 def _told(error: Exception, path: Path) -> str:
     """An exception of the file in words, with the last of its own lines that led there."""
-    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    names = {str(path), str(path.absolute())}  # as Python's importer has it
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
     place = f"{str(path)!r}, line {own[-1]}: " if own else f"{str(path)!r}: "
     if isinstance(error, TunekitError):
         return f"{place}{error}"
