@@ -297,7 +297,7 @@ def test_each_target_has_class_weights_of_its_own(tmp_path: Path) -> None:
     own = prepared.data.weight
     assert own is not None
     np.testing.assert_allclose(train.counts, own[prepared.folds.pairs[0][0]])
-    np.testing.assert_allclose(fold.of_target(1).train.weight, train.counts * train.by_class[:, 1])
+    np.testing.assert_allclose(np.asarray(fold.of_target(1).train.weight), train.counts * train.by_class[:, 1])
     assert fold.valid.by_class is None
     assert prepared.data.digest != tk.Table(table, target=targets, weight="times").load().digest
     everywhere = tk.Table(table, target=targets, class_weight="balanced").load()

@@ -41,7 +41,8 @@ def dealt(labels: Labels, shares: Sequence[float], random: np.random.Generator) 
         random: decides between rows that are alike.
     """
     part = np.full(len(labels), -1, dtype=np.int64)
-    room = np.diff(np.round(len(labels) * np.cumsum([0.0, *shares])).astype(np.int64))
+    ends = np.round(len(labels) * np.cumsum(shares)).astype(np.int64)
+    room = ends - np.concatenate([[0], ends[:-1]])
     left = labels.sum(axis=0)
     wanted = np.outer(shares, left)
     while left.any():

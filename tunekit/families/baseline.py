@@ -58,8 +58,8 @@ def shares_of(fold: Fold) -> npt.NDArray[np.float64]:
     """(outputs,): the shares of the classes among the training rows; of two, that of the second."""
     target, weight = fold.train.target, fold.train.counts
     classes = 2 if fold.outputs == 1 else fold.outputs
-    shares = np.bincount(target.astype(int), weights=weight, minlength=classes)
-    shares = shares / shares.sum()
+    counts = np.bincount(target.astype(int), weights=weight, minlength=classes)
+    shares: npt.NDArray[np.float64] = counts / counts.sum()
     return shares[1:] if fold.outputs == 1 else shares
 
 

@@ -213,7 +213,7 @@ def _class_weighted(part: Part, weights: list[Any] | None) -> Part:
 
 
 def _of_classes(weights: list[float], target: np.ndarray) -> np.ndarray:
-    return np.array(weights)[target.astype(int)]
+    return np.asarray(np.array(weights)[target.astype(int)])
 
 
 _memos: dict[tuple[Path, int], dict[str, Any]] = {}
