@@ -130,6 +130,21 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "next_step"),
+    [
+        (("search", "nowhere.py"), "tunekit init"),
+        (("init", "nowhere.csv", "--target", "y"), "CSV"),
+        (("predict", "nowhere", "{table}", "-o", "out.csv"), "tunekit export"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_to_do_next(arguments, next_step, table) -> None:
+    told = invoke(*(one.format(table=table) for one in arguments))
+    assert told.exit_code == 2
+    assert "nothing is at 'nowhere" in told.output
+    assert next_step in told.output
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_call_is_told_and_ends_with_2(name, table, tmp_path) -> None:
     arguments, told = WRONG[name]

@@ -13,6 +13,7 @@ from tunekit.cli.options import (
     ROOT,
     Artifacts,
     Budget,
+    BundleFolder,
     Disk,
     Form,
     Json,
@@ -22,6 +23,7 @@ from tunekit.cli.options import (
     Size,
     Storage,
     StudyFile,
+    TableFile,
     Trials,
     Until,
     Where,
@@ -62,7 +64,7 @@ def options(
 
 @app.command()
 def init(
-    table: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV or Parquet file with a header.")],
+    table: TableFile,
     target: Annotated[str, typer.Option(help="The column to predict.")],
     time: Annotated[str | None, typer.Option(help="Column to order rows by: judge on later ones.")] = None,
     group: Annotated[str | None, typer.Option(help="Column whose groups never stand on both sides.")] = None,
@@ -285,8 +287,8 @@ def export(
 
 @app.command()
 def predict(
-    bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder that `export` wrote.")],
-    rows: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A CSV or Parquet file.")],
+    bundle: BundleFolder,
+    rows: TableFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV or Parquet file to write.")],
     json: Json = False,
 ) -> None:
@@ -305,7 +307,7 @@ def predict(
 
 @app.command()
 def serve(
-    bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder that `export` wrote.")],
+    bundle: BundleFolder,
     port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0 for any that is free.")] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     token: Annotated[

@@ -11,7 +11,42 @@ import typer
 Form = Literal["bundle", "keras", "saved-model"]
 Where = Literal["local", "ray"]
 Image = Literal["svg", "png"]
-StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.PY", exists=True, dir_okay=False, help="The study file.")]
+
+
+def _there(next_step: str, *, folder: bool = False) -> Callable[[Path], Path]:
+    """Refuse a path where no such file or folder is, and say what to do next."""
+
+    def check(path: Path) -> Path:
+        if path.exists() and path.is_dir() == folder:  # a pipe will do for a file
+            return path
+        wanted = "folder" if folder else "file"
+        found = f"a {'file' if folder else 'directory'} is" if path.exists() else "nothing is"
+        raise typer.BadParameter(f"{found} at {str(path)!r}; expected a {wanted}: {next_step}")
+
+    return check
+
+
+StudyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY.PY",
+        help="The study file.",
+        callback=_there("`tunekit init train.csv --target COLUMN` writes a study"),
+    ),
+]
+TableFile = Annotated[
+    Path,
+    typer.Argument(
+        help="A CSV or Parquet file with a header.", callback=_there("name a CSV or Parquet file with a header")
+    ),
+]
+BundleFolder = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder that `export` wrote.",
+        callback=_there("`tunekit export study.py -o model/` writes a bundle", folder=True),
+    ),
+]
 Root = Annotated[Path, typer.Option(help="Where the ledger and MLflow's store are.", show_default=True)]
 ROOT = Path("mlruns")
 Storage = Annotated[
