@@ -16,7 +16,7 @@ from tunekit.tracking.advice import advice_lines, importances
 from tunekit.tracking.front import front_rows
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text, trial_name
-from tunekit.tracking.summary import combination_lines, out_of_fold
+from tunekit.tracking.summary import combination_lines, interval_text, out_of_fold
 from tunekit.trial import State, Trial
 
 STATUS = {
@@ -244,23 +244,26 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
     ensemble = summary.get("ensemble")
     if not ensemble:
         return [f"**No blend was made.** {counted}"]
-    interval = [score_text(bound) for bound in ensemble.get("test_interval") or ()]
-    single = ensemble.get("best_single") or {}
+    single, cheap = ensemble.get("best_single") or {}, ensemble.get("cheap")
     best = trial_name(single) if single else "best single"
     rows = [
-        ("**blend**", f"**{score_text(ensemble.get('test_score'))}**", score_text(ensemble.get("oof_score"))),
         (
-            best,
-            score_text(single.get("test_score")),
-            score_text(out_of_fold(single)),
+            "**blend**",
+            f"**{score_text(ensemble.get('test_score'))}**",
+            interval_text(ensemble.get("test_interval")),
+            score_text(ensemble.get("oof_score")),
         ),
-        *_cheap(ensemble.get("cheap")),
-        ("baseline", "", score_text(summary.get("baseline"))),
+        (best, *_judged(single)),
+        *([(f"{trial_name(cheap)} (the cheap reference)", *_judged(cheap))] if cheap else []),
+        (
+            "baseline",
+            score_text(ensemble.get("test_baseline")),
+            interval_text(ensemble.get("test_baseline_interval")),
+            score_text(summary.get("baseline")),
+        ),
     ]
     lines = [f"**{ensemble.get('verdict') or 'No verdict.'}** {counted}", ""]
-    lines += _table(("", f"{standings.facts.metric}, test rows", "out of fold"), rows)
-    if len(interval) == 2:
-        lines += ["", f"The blend's test score lies between {interval[0]} and {interval[1]} (95%)."]
+    lines += _table(("", f"{standings.facts.metric}, test rows", "95% interval", "out of fold"), rows)
     members = [
         (trial_name(member), _weight_text(member.get("weight")), score_text(member.get("score")))
         for member in ensemble.get("members") or ()
@@ -269,12 +272,10 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
     return [*lines, *(part for line in combination_lines(ensemble) for part in ("", line))]
 
 
-def _cheap(cheap: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """The row of the cheap reference, if there is one."""
-    if not cheap:
-        return []
-    scores = score_text(cheap.get("test_score")), score_text(out_of_fold(cheap))
-    return [(f"{trial_name(cheap)} (the cheap reference)", *scores)]
+def _judged(model: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The scores of a single model: on the test rows, the interval of that, and out of fold."""
+    interval = interval_text(model.get("test_interval"))
+    return score_text(model.get("test_score")), interval, score_text(out_of_fold(model))
 
 
 def _weight_text(weight: Any) -> str:
