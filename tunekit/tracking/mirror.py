@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import getpass
 import json
-import math
 import socket
 import sqlite3
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import StudyError
+from tunekit.plain import strict_json
 from tunekit.tracking.models import log_bundle, register
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.records import (
@@ -166,7 +166,7 @@ class Mirror:
         record.tags[MLFLOW_NOTE] = note(self._standings, summary)
         self._log(self._parent, record)
         self._mark_front(summary.get("front") or [])
-        self._client.log_text(self._parent, json.dumps(_plain(summary), indent=2) + "\n", "summary.json")
+        self._client.log_text(self._parent, strict_json(summary, indent=2) + "\n", "summary.json")
         self._client.set_terminated(self._parent, status="FINISHED")
         self._open = False
 
@@ -428,14 +428,3 @@ def _only_new(params: dict[str, str], known: dict[str, str]) -> Record:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _plain(value: Any) -> Any:
-    """The value as strict JSON can hold it."""
-    if isinstance(value, dict):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
