@@ -487,6 +487,15 @@ def test_the_epoch_where_overfitting_begins_is_that_of_the_smallest_loss() -> No
     assert not courses([Epoch(0, 1, {"loss": 1.0})])
 
 
+def test_a_trial_knows_when_its_folds_ended(searched: Searched) -> None:
+    result = searched("regression")
+    trials = gather(result.study, result.site, result.summary, columns=False).trials
+    for trial in (one for one in trials if one.same_as is None):
+        assert len(trial.fold_ends) == len(trial.fold_scores)
+        assert trial.fold_ends == sorted(trial.fold_ends)
+        assert 0 < trial.fold_ends[-1] <= trial.seconds
+
+
 def test_the_best_so_far_and_pauses() -> None:
     scores, complete = np.array([3.0, 1.0, 2.0, 0.5]), np.array([False, True, True, True])
     assert np.isnan(best_so_far(scores, complete, smaller=True)[0])

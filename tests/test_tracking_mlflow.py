@@ -17,7 +17,7 @@ import pytest
 from tunekit.tracking import Observers, StudyFacts
 from tunekit.tracking.mirror import follow_a_move
 from tunekit.tracking.mlflow import MlflowObserver
-from tunekit.tracking.records import metric_key, note, trial_record
+from tunekit.tracking.records import fold_span, metric_key, note, span, trial_record
 from tunekit.tracking.standings import Standings
 from tunekit.trial import MODEL_SUMMARY, Epoch, State, Trial
 
@@ -62,6 +62,7 @@ def trial(number: int, state: State = State.COMPLETE, **facts: Any) -> Trial:
         "fold_scores": [19.0, 21.0],
         "curve": [Epoch(fold, epoch, {"loss": 1 / epoch, "rmse": 20.0}) for fold in (0, 1) for epoch in (1, 2, 3)],
         "best_epochs": [3, 2],
+        "fold_ends": [4.0, 5.5],
         "seconds": 6.0,
         "started": DAY + number,
     }
@@ -190,10 +191,25 @@ def test_trials_that_count_have_a_nested_run_per_fold(root: Path) -> None:
     assert run.data.tags["mlflow.parentRunId"] == nested["001 wide_deep"].info.run_id
     assert (run.data.tags["tunekit.fold"], run.data.tags["tunekit.family"]) == ("1", "wide_deep")
     assert (run.data.metrics["score"], run.data.metrics["best_epoch"]) == (21.0, 2.0)
+    assert (run.info.start_time, run.info.end_time) == ((DAY + 5) * 1000, (DAY + 6.5) * 1000)
+    assert run.data.metrics["seconds"] == 1.5
     curve = client(root).get_metric_history(run.info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert [point.timestamp - 1000 * (DAY + 5) for point in curve] == [500, 1000, 1500]
     search(root, "folds", TRIALS, [trial(4, score=10.0, fold_scores=[10.0, 10.0])])
     assert len(folds()) == 6  # the new trial's two, and none twice
+
+
+def test_a_fold_lasts_from_the_end_of_the_one_before() -> None:
+    def seconds(*given: Trial) -> list[list[float]]:
+        return [[(moment / 1000 - one.started) for moment in fold_span(one, fold)] for one in given for fold in (0, 1)]
+
+    halfway = trial(1, State.STOPPED, fold_scores=[19.0], fold_ends=[4.0])
+    assert seconds(trial(1), halfway) == [[0, 4], [4, 5.5], [0, 4], [4, 6]], "one that did not end took the rest"
+    older, reused = trial(1, fold_ends=[]), trial(1, fold_ends=[], curve=[], seconds=0.0, same_as=0)
+    assert seconds(older, reused) == [[0, 3], [3, 6], [0, 0], [0, 0]]
+    unjudged = trial(1, fold_scores=[], fold_ends=[])
+    assert fold_span(unjudged, 0) == span(unjudged)
 
 
 def test_the_rows_the_machine_and_the_layers_are_told(root: Path, tmp_path: Path, monkeypatch) -> None:

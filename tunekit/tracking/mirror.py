@@ -27,6 +27,7 @@ from tunekit.tracking.records import (
     Record,
     fold_name,
     fold_record,
+    fold_span,
     note,
     progress_record,
     span,
@@ -221,7 +222,7 @@ class Mirror:
         assert self._standings is not None, "start() comes first"
         if _is_mirrored(run):
             return
-        start, end = span(trial)
+        start, end = fold_span(trial, fold)
         if run is None:
             above = self._runs[trial.number].info.run_id
             tags = {MLFLOW_PARENT: above, KIND: "fold", SEARCH: self._parent, **self._common_tags()}
