@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from plotly.io import read_json
 from searches import Listener, attrition, houses, penguins, write_study  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
@@ -582,6 +583,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(folder: Path, *more: Any) -> Any:
     arguments = ["report", folder / "study.py", "--root", folder / "mlruns", "-o", folder / "report.html", *more]
     return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+def test_a_search_leaves_its_report_and_study_in_mlflow(folder: Path) -> None:
+    (place,) = (folder / "mlruns/artifacts").rglob("report")
+    figures = {path.stem: read_json(path) for path in (place / "figures").glob("*.json")}
+    assert {"verdict", "history", "confusion", "slices_linear"} <= set(figures)
+    check_page((place / "report.html").read_text(), figures)
+    assert (place.parent / "study.py").read_text() == (folder / "study.py").read_text()
 
 
 def test_the_command_tells_programs_what_it_wrote(folder: Path) -> None:

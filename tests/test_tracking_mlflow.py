@@ -191,6 +191,8 @@ def test_trials_that_count_have_a_nested_run_per_fold(root: Path) -> None:
     assert run.data.tags["mlflow.parentRunId"] == nested["001 wide_deep"].info.run_id
     assert (run.data.tags["tunekit.fold"], run.data.tags["tunekit.family"]) == ("1", "wide_deep")
     assert (run.data.metrics["score"], run.data.metrics["best_epoch"]) == (21.0, 2.0)
+    for one in (run, nested["001 wide_deep"]):
+        assert [given.dataset.digest for given in one.inputs.dataset_inputs] == [("ab" * 32)[:36]]
     assert (run.info.start_time, run.info.end_time) == ((DAY + 5) * 1000, (DAY + 6.5) * 1000)
     assert run.data.metrics["seconds"] == 1.5
     curve = client(root).get_metric_history(run.info.run_id, "loss")
@@ -236,6 +238,23 @@ def test_the_rows_the_machine_and_the_layers_are_told(root: Path, tmp_path: Path
     assert json.loads(given.dataset.profile) == {"num_rows": 2930, "num_columns": 73}
     assert [column["type"] for column in json.loads(given.dataset.schema)["mlflow_colspec"]] == ["double", "string"]
     assert artifact(nested["001 wide_deep"], MODEL_SUMMARY).read_text() == "a layer\n"
+
+
+def test_the_study_file_and_the_report_are_artifacts(root: Path, tmp_path: Path) -> None:
+    program = tmp_path / "houses.py"
+    program.write_text("study = ...\n")
+    observer = MlflowObserver(root)
+    observer.study_started(replace(FACTS, name="shown", program=program), [])
+    observer.study_ended(SUMMARY)
+    observer.report_ready(lambda: {"report.html": "<p>ü", "figures/history.json": "{}"})
+    with pytest.warns(UserWarning, match=r"no report of this search \(ZeroDivisionError: .*see `tunekit report`"):
+        observer.report_ready(lambda: {"report.html": str(1 / 0)})
+    observer.close()
+    [parent], _ = runs(root, "shown")
+    assert artifact(parent, "houses.py").read_text() == "study = ...\n"
+    assert artifact(parent, "report/report.html").read_text(encoding="utf-8") == "<p>ü"
+    assert artifact(parent, "report/figures/history.json").read_text() == "{}"
+    assert "program" not in parent.data.params
 
 
 def runs_if_any(root: Path, study: str) -> Any:

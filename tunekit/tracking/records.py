@@ -187,7 +187,7 @@ def study_params(facts: StudyFacts) -> dict[str, str]:
     """The facts of a study as parameters of the parent run."""
     known = {**vars(facts), "families": ", ".join(facts.families)}
     known["also_minimize"] = ", ".join(facts.also_minimize) or None
-    for name in ("name", "kinds", "folder"):
+    for name in ("name", "kinds", "folder", "program"):
         del known[name]
     return {name: str(value)[:PARAM_LIMIT] for name, value in known.items() if value is not None}
 
