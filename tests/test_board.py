@@ -150,7 +150,8 @@ def test_the_wide_part_has_labels_of_its_crosses(tmp_path: Path) -> None:
         assert {label for label in read if "bucket" not in label} == expected
         assert len([label for label in read if label.startswith("size x street: bucket ")]) == buckets
         assert Labels(levels, {}).of(WIDE, rows + 1) == []
-    model = keras.Model(codes, wide_part(codes, SimpleNamespace(cardinalities=data.cardinalities, units=1), 3, None))
+    data.units = 1
+    model = keras.Model(codes, wide_part(codes, data, 3, None))
     write_embeddings(tmp_path, model, Labels(levels, {}))
     [named] = tmp_path.glob("*-labels.tsv")
     assert len(named.read_text().splitlines()) == rows
