@@ -3,13 +3,16 @@
 import json
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from searches import attrition, command, started, tunekit, write_study  # type: ignore[import-not-found]
 from servers import answer_of, free_port  # type: ignore[import-not-found]
 
-from tunekit.training.board import MISSING, UNSEEN, labels_of
+from tunekit.families.wide_deep import WIDE, crosses, wide_part
+from tunekit.training.board import MISSING, UNSEEN, Labels, write_embeddings
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +125,33 @@ def test_without_any_it_says_how_to_get_some(searched: Path) -> None:
 
 
 def test_labels_are_those_of_one_table_for_all_columns_and_of_each_text() -> None:
-    labels = labels_of({"size": ["L", "S"]}, {"said": ["good"]})
-    assert labels[4] == ["size: (missing)", "size: L", "size: S", "size: (unseen)"]
-    assert labels[3] == ["(padding)", "good", "(unknown)"]
-    assert labels_of({}, {}) == {}
+    labels = Labels({"size": ["L", "S"]}, {"said": ["good"]})
+    assert labels.of("embedding", 4) == ["size: (missing)", "size: L", "size: S", "size: (unseen)"]
+    assert labels.of("embedding", 3) == ["(padding)", "good", "(unknown)"]
+    assert labels.of("embedding", 5) == Labels({}, {}).of("embedding", 5) == []
+
+
+def test_the_wide_part_has_labels_of_its_crosses(tmp_path: Path) -> None:
+    """Each row's weights say which one it is, so that the output for some categories says which rows are read."""
+    import keras
+
+    levels = {"size": ["L", "S"], "colour": ["red"], "street": [f"street {number}" for number in range(300)]}
+    sizes, alone = np.array([4, 3, 302]), {"size: S", "colour: red", "street: street 6"}
+    crossed = {"size: S, colour: red", "colour: red, street: street 6"}
+    for columns, expected, buckets in ((0, alone, 0), (2, alone, 1), (3, alone | crossed, 1)):
+        rows = int(sizes.sum() + crosses(sizes, columns)[1].sum())
+        codes = keras.Input((3,), dtype="int32")
+        data: Any = SimpleNamespace(cardinalities=tuple(sizes.tolist()), units=rows)
+        model = keras.Model(codes, wide_part(codes, data, columns, None))
+        model.get_layer(WIDE).embeddings.assign(np.eye(rows))
+        labels = Labels(levels, {}).of(WIDE, rows)
+        assert len(labels) == rows
+        read = {labels[row] for row in np.flatnonzero(model(np.array([[2, 1, 7]]))[0])}
+        assert {label for label in read if "bucket" not in label} == expected
+        assert len([label for label in read if label.startswith("size x street: bucket ")]) == buckets
+        assert Labels(levels, {}).of(WIDE, rows + 1) == []
+    data.units = 1
+    model = keras.Model(codes, wide_part(codes, data, 3, None))
+    write_embeddings(tmp_path, model, Labels(levels, {}))
+    [named] = tmp_path.glob("*-labels.tsv")
+    assert len(named.read_text().splitlines()) == rows

@@ -1,5 +1,6 @@
 """The command line: its help, its exit codes, what `init` writes, and what it says to wrong calls and bad tables."""
 
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from tunekit import __version__
 from tunekit.cli import app
+from tunekit.cli.options import print_json, telling
 from tunekit.errors import TunekitError
 from tunekit.families import Keras
 from tunekit.study import Study, load_study
@@ -375,3 +377,16 @@ def test_a_column_that_is_not_there_is_named(table, tmp_path) -> None:
         done = invoke("init", table, "--target", "Attrition", role, "whenever", "-o", tmp_path / "study.py")
         assert done.exit_code == 1
         assert f"{role[2:]}: the table has no column 'whenever'" in str(done.exception)
+
+
+def test_what_is_printed_for_programs_is_strict_json(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    facts = {"score": float("nan"), "interval": [np.float64(1.5), np.inf], "rows": np.int64(3), "path": Path("a")}
+    print_json({"trials": [facts]})
+    telling(json=True)("for people", facts)
+    whole, line = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    told = {"score": None, "interval": [1.5, None], "rows": 3, "path": "a"}
+    assert json.loads(whole, parse_constant=refuse) == {"trials": [told]}
+    assert json.loads(line, parse_constant=refuse) == told

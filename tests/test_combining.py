@@ -211,7 +211,7 @@ def test_a_quick_score_of_several_targets_is_the_mean_of_theirs() -> None:
     ]
     outputs = [slice(0, 1), slice(1, 4), slice(4, 5)]
     parts = [
-        TargetMetric(column, own, find_metric(name, one.task, one.outputs), one)
+        TargetMetric(column, own, find_metric(name, one.task, one.outputs), one.name, one.classes)
         for column, ((one, name), own) in enumerate(zip(told, outputs, strict=True))
     ]
     constant = np.r_[labels.mean(), np.bincount(kinds.astype(int)) / 400, prices.mean()]

@@ -271,10 +271,22 @@ def test_the_interval_covers() -> None:
     for seed in range(sets):
         errors = random.normal(size=150)
         predictions = {"blend": column(errors), "single": column(errors)}
-        low, high = judge(metric, np.zeros(150), None, predictions, NAMES, seed=seed).interval
+        low, high = judge(metric, np.zeros(150), None, predictions, NAMES, seed=seed).intervals["blend"]
         held += low <= truth <= high
     # 100 draws at 95% are between 88 and 100 with 99.6%; a 90% or narrower interval would hold in 90 or fewer.
     assert 88 <= held <= 100
+
+
+def test_each_that_is_compared_has_its_interval() -> None:
+    judgement = verdict(1.0, 1.2, cheap=1.5, noise=0.3)
+    scores = {name: getattr(judgement, name) for name in ("blend", "single", "baseline", "cheap")}
+    assert judgement.intervals.keys() == scores.keys()
+    for name, (low, high) in judgement.intervals.items():
+        assert low < scores[name] < high
+        # An RMSE over 400 normal errors has a standard error of 1/sqrt(800), 3.5%: twice 1.96 of these are 14%; the
+        # ends of 500 resamples, and the chance of the rows, blur that by some tenths.
+        assert high - low == pytest.approx(0.14 * scores[name], rel=0.3)
+    assert verdict(1.0, 1.2, None).intervals.keys() == {"blend", "single"}
 
 
 def test_weights_count() -> None:
@@ -293,4 +305,4 @@ def test_samples_without_a_class_are_left_out() -> None:
     metric = find_metric("roc_auc", "binary", 1)
     judgement = judge(metric, target, None, {"blend": shares, "single": shares}, NAMES, seed=0)
     assert judgement.blend == 1.0
-    assert np.isfinite(judgement.interval).all()
+    assert np.isfinite(judgement.intervals["blend"]).all()

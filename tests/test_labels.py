@@ -117,7 +117,10 @@ def test_a_rare_label_is_left_out_where_no_row_has_it() -> None:
     def metric_of(name: str) -> float:
         labels = [Target(label, "binary", (0, 1)) for label in "abc"]
         one = find_metric(name, "binary", 1)
-        parts = [TargetMetric(column, slice(column, column + 1), one, label) for column, label in enumerate(labels)]
+        parts = [
+            TargetMetric(column, slice(column, column + 1), one, label.name, label.classes)
+            for column, label in enumerate(labels)
+        ]
         return mean_metric(parts, target, target.mean(axis=0)).score(target, predictions)
 
     expected = average_precision_score(target[:, [0, 2]], predictions[:, [0, 2]], average="macro")
@@ -130,7 +133,7 @@ def test_a_rare_label_is_left_out_where_no_row_has_it() -> None:
 
 
 def test_rows_without_weight_do_not_judge_a_label() -> None:
-    label = TargetMetric(0, slice(0, 1), find_metric("roc_auc", "binary", 1), Target("a", "binary", (0, 1)))
+    label = TargetMetric(0, slice(0, 1), find_metric("roc_auc", "binary", 1), "a", (0, 1))
     target = np.array([[0.0], [1.0], [0.0]])
     assert label.judged_by(target, np.array([1.0, 1.0, 1.0]))
     assert not label.judged_by(target, np.array([1.0, 0.0, 1.0]))

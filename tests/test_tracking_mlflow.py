@@ -17,7 +17,7 @@ import pytest
 from tunekit.tracking import Observers, StudyFacts
 from tunekit.tracking.mirror import follow_a_move
 from tunekit.tracking.mlflow import MlflowObserver
-from tunekit.tracking.records import metric_key, note, trial_record
+from tunekit.tracking.records import fold_span, metric_key, note, span, trial_record
 from tunekit.tracking.standings import Standings
 from tunekit.trial import MODEL_SUMMARY, Epoch, State, Trial
 
@@ -62,6 +62,7 @@ def trial(number: int, state: State = State.COMPLETE, **facts: Any) -> Trial:
         "fold_scores": [19.0, 21.0],
         "curve": [Epoch(fold, epoch, {"loss": 1 / epoch, "rmse": 20.0}) for fold in (0, 1) for epoch in (1, 2, 3)],
         "best_epochs": [3, 2],
+        "fold_ends": [4.0, 5.5],
         "seconds": 6.0,
         "started": DAY + number,
     }
@@ -190,10 +191,27 @@ def test_trials_that_count_have_a_nested_run_per_fold(root: Path) -> None:
     assert run.data.tags["mlflow.parentRunId"] == nested["001 wide_deep"].info.run_id
     assert (run.data.tags["tunekit.fold"], run.data.tags["tunekit.family"]) == ("1", "wide_deep")
     assert (run.data.metrics["score"], run.data.metrics["best_epoch"]) == (21.0, 2.0)
+    for one in (run, nested["001 wide_deep"]):
+        assert [given.dataset.digest for given in one.inputs.dataset_inputs] == [("ab" * 32)[:36]]
+    assert (run.info.start_time, run.info.end_time) == ((DAY + 5) * 1000, (DAY + 6.5) * 1000)
+    assert run.data.metrics["seconds"] == 1.5
     curve = client(root).get_metric_history(run.info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert [point.timestamp - 1000 * (DAY + 5) for point in curve] == [500, 1000, 1500]
     search(root, "folds", TRIALS, [trial(4, score=10.0, fold_scores=[10.0, 10.0])])
     assert len(folds()) == 6  # the new trial's two, and none twice
+
+
+def test_a_fold_lasts_from_the_end_of_the_one_before() -> None:
+    def seconds(*given: Trial) -> list[list[float]]:
+        return [[(moment / 1000 - one.started) for moment in fold_span(one, fold)] for one in given for fold in (0, 1)]
+
+    halfway = trial(1, State.STOPPED, fold_scores=[19.0], fold_ends=[4.0])
+    assert seconds(trial(1), halfway) == [[0, 4], [4, 5.5], [0, 4], [4, 6]], "one that did not end took the rest"
+    older, reused = trial(1, fold_ends=[]), trial(1, fold_ends=[], curve=[], seconds=0.0, same_as=0)
+    assert seconds(older, reused) == [[0, 3], [3, 6], [0, 0], [0, 0]]
+    unjudged = trial(1, fold_scores=[], fold_ends=[])
+    assert fold_span(unjudged, 0) == span(unjudged)
 
 
 def test_the_rows_the_machine_and_the_layers_are_told(root: Path, tmp_path: Path, monkeypatch) -> None:
@@ -220,6 +238,23 @@ def test_the_rows_the_machine_and_the_layers_are_told(root: Path, tmp_path: Path
     assert json.loads(given.dataset.profile) == {"num_rows": 2930, "num_columns": 73}
     assert [column["type"] for column in json.loads(given.dataset.schema)["mlflow_colspec"]] == ["double", "string"]
     assert artifact(nested["001 wide_deep"], MODEL_SUMMARY).read_text() == "a layer\n"
+
+
+def test_the_study_file_and_the_report_are_artifacts(root: Path, tmp_path: Path) -> None:
+    program = tmp_path / "houses.py"
+    program.write_text("study = ...\n")
+    observer = MlflowObserver(root)
+    observer.study_started(replace(FACTS, name="shown", program=program), [])
+    observer.study_ended(SUMMARY)
+    observer.report_ready(lambda: {"report.html": "<p>ü", "figures/history.json": "{}"})
+    with pytest.warns(UserWarning, match=r"no report of this search \(ZeroDivisionError: .*see `tunekit report`"):
+        observer.report_ready(lambda: {"report.html": str(1 / 0)})
+    observer.close()
+    [parent], _ = runs(root, "shown")
+    assert artifact(parent, "houses.py").read_text() == "study = ...\n"
+    assert artifact(parent, "report/report.html").read_text(encoding="utf-8") == "<p>ü"
+    assert artifact(parent, "report/figures/history.json").read_text() == "{}"
+    assert "program" not in parent.data.params
 
 
 def runs_if_any(root: Path, study: str) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.bundle.tasks import middle_class
-from tunekit.data.targets import Target, has_two
 from tunekit.errors import MetricError
 
 SHORT_NAMES = {
@@ -165,6 +164,12 @@ def usual_metric(task: str, shares: Sequence[float]) -> tuple[str, str]:
     return "roc_auc", "two balanced classes: how well they are told apart, at any threshold"
 
 
+def has_two(values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None) -> bool:
+    """Whether there are two different values at least among rows that weigh anything."""
+    known = values if weight is None else values[weight > 0]
+    return len(known) > 0 and bool(known.min() < known.max())
+
+
 @dataclass(frozen=True)
 class TargetMetric:
     """One target's share in the score of several.
@@ -173,20 +178,22 @@ class TargetMetric:
         column: of the target matrix.
         outputs: its columns of a prediction.
         metric: of the target.
-        target: what it is.
+        name: of the target.
+        classes: of the target; empty for numbers.
         unit: what its loss is divided by: that of a constant; None for its score as it is.
     """
 
     column: int
     outputs: slice
     metric: Metric
-    target: Target
+    name: str
+    classes: tuple[Any, ...] = ()
     unit: float | None = None
 
     @property
     def needs_two(self) -> bool:
         """Whether its metric needs rows of two classes at least, as most metrics of classes do."""
-        return bool(self.target.classes) and self.metric.scorer not in _ONE_CLASS_JUDGED
+        return bool(self.classes) and self.metric.scorer not in _ONE_CLASS_JUDGED
 
     def judged_by(self, target: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None) -> bool:
         """Whether rows can judge it; arguments are those of `MeanMetric.score`."""
@@ -206,7 +213,7 @@ class TargetMetric:
         try:
             return self.metric.score(target[:, self.column], predictions[:, self.outputs], weight)
         except MetricError as error:
-            raise MetricError(f"target {self.target.name!r}: {error}") from error
+            raise MetricError(f"target {self.name!r}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -251,7 +258,7 @@ class MeanMetric(Metric):
         able = [part for part in self.parts if part.judged_by(target, weight)]
         if not able:
             raise MetricError(
-                f"none of the targets {', '.join(part.target.name for part in self.parts)} has more than one class on "
+                f"none of the targets {', '.join(part.name for part in self.parts)} has more than one class on "
                 f"{len(target)} rows; expected rows of two classes of one of them"
             )
         scores = [score(part) if part.unit is None else _loss(score(part), part.metric) / part.unit for part in able]

@@ -49,6 +49,8 @@ class Trial:
         curve: every epoch of every fold, in order; empty for families without epochs.
         best_epochs: the epoch that was kept, per fold; empty for families without epochs.
         costs: of serving it, by name, where the study has such objectives: see `tunekit.objectives`.
+        fold_ends: seconds from the start to the end of each judged fold; empty where a result is reused, or where the
+            record is older than this.
         seconds: wall-clock time from start to end.
         fit_seconds: of these, building, fitting and predicting.
         proposal_seconds: what the driver took to propose its values; 0 if they were planned.
@@ -72,6 +74,7 @@ class Trial:
     curve: list[Epoch] = field(default_factory=list)
     best_epochs: list[int] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
+    fold_ends: list[float] = field(default_factory=list)
     seconds: float = 0.0
     fit_seconds: float = 0.0
     proposal_seconds: float = 0.0

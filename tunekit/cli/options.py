@@ -160,13 +160,13 @@ def telling(*, json: bool) -> Callable[[str, Facts], None]:
     """What takes the lines of a command that goes on, for a person or, one object a line, for programs."""
     if not json:
         return lambda text, facts: typer.echo(text)
-    from json import dumps
+    from tunekit.plain import strict_json
 
-    return lambda text, facts: typer.echo(dumps(dict(facts)))
+    return lambda text, facts: typer.echo(strict_json(facts))
 
 
 def print_json(data: Any) -> None:
     """Print plain data; what isn't a number in JSON, such as NaN, is null."""
-    import json
+    from tunekit.plain import strict_json
 
-    typer.echo(json.dumps(data, indent=1))
+    typer.echo(strict_json(data, indent=1))

@@ -66,12 +66,6 @@ def places(targets: Sequence[Target]) -> Iterator[tuple[int, Target, slice]]:
         start += target.outputs
 
 
-def has_two(values: npt.NDArray[np.float64], weight: npt.NDArray[np.float64] | None = None) -> bool:
-    """Whether there are two different values at least among rows that weigh anything."""
-    known = values if weight is None else values[weight > 0]
-    return len(known) > 0 and bool(known.min() < known.max())
-
-
 def named_targets(y: Any, name: str, kind: str | None = None, classes: Sequence[Any] = ()) -> dict[str, Any]:
     """The columns of a target by their names.
 

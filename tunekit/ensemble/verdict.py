@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,18 +25,20 @@ class Judgement:
 
     Args:
         blend: the blend's score.
-        interval: its 95% bootstrap interval over the test rows.
+        intervals: 95% bootstrap intervals over the test rows, of the scores of "blend", "single" and, if there are
+            such, "baseline" and "cheap". All are scored on the same resampled rows, so that two that overlap may still
+            differ: see `gain_interval`.
         single: the best single candidate's score.
         baseline: the baseline's score, or None without one.
         gain: how much better the blend is than the single, in the metric's unit; positive is better.
-        gain_interval: its 95% interval, both scored on the same resampled rows.
+        gain_interval: its 95% interval.
         verdict: in words.
         cheap: the best cheap candidate's score, or None without one.
         cheap_interval: the 95% interval of how much better the blend is than that one, or None.
     """
 
     blend: float
-    interval: tuple[float, float]
+    intervals: Mapping[str, tuple[float, float]]
     single: float
     baseline: float | None
     gain: float
@@ -85,7 +88,7 @@ def judge(
         verdict += f" {names['cheap']} {how}: {scores['cheap']:.5g}{noise}."
     return Judgement(
         blend=scores["blend"],
-        interval=_interval(resampled["blend"]),
+        intervals={name: _interval(drawn) for name, drawn in resampled.items()},
         single=scores["single"],
         baseline=scores.get("baseline"),
         gain=gain,

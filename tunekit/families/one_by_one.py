@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tunekit.data.schema import Encoded
-from tunekit.data.targets import has_two
 from tunekit.families.base import EpochReport, Family, Fitted, Fold, Predictions, save_facts
 from tunekit.families.baseline import constant, shares_of
+from tunekit.metrics import has_two
 from tunekit.space import HyperParameters
 
 KIND = "several"

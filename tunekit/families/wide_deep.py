@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tunekit.families.mlp import adamw, dense_blocks
 from tunekit.families.nets import NetData, NetFamily
@@ -14,6 +16,9 @@ from tunekit.space import HyperParameters
 
 if TYPE_CHECKING:
     import keras
+
+WIDE = "wide_categories"
+"""The layer that holds the weights of categories and of their crosses."""
 
 BUCKETS = 1000
 """A cross with more combinations than this shares buckets: its combinations are hashed by remainder."""
@@ -70,9 +75,7 @@ def wide_part(codes: keras.KerasTensor, data: NetData, columns: int, penalty: ob
     import keras
 
     sizes = np.array(data.cardinalities)
-    crossed = sorted(np.argsort(-sizes, kind="stable")[:columns])
-    pairs = np.array(list(combinations(crossed, 2)), dtype=int).reshape(-1, 2)
-    cross_sizes = np.minimum(sizes[pairs[:, 0]] * sizes[pairs[:, 1]], BUCKETS)
+    pairs, cross_sizes = crosses(sizes, columns)
     starts = np.cumsum([0, *sizes, *cross_sizes]).astype("int32")
     positions = codes + starts[: len(sizes)]
     if len(pairs):
@@ -86,9 +89,48 @@ def wide_part(codes: keras.KerasTensor, data: NetData, columns: int, penalty: ob
         data.units,
         embeddings_initializer="zeros",
         embeddings_regularizer=penalty,
-        name="wide_categories",
+        name=WIDE,
     )
     return keras.ops.sum(table(positions), axis=1)
+
+
+def crosses(sizes: npt.NDArray[np.int64], columns: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The pairs of columns that are crossed, (crosses, 2), and how many weights each has.
+
+    Args:
+        sizes: codes of each category column.
+        columns: so many of those with the most codes are crossed.
+    """
+    crossed = sorted(np.argsort(-sizes, kind="stable")[:columns])
+    pairs = np.array(list(combinations(crossed, 2)), dtype=int).reshape(-1, 2)
+    return pairs, np.minimum(sizes[pairs[:, 0]] * sizes[pairs[:, 1]], BUCKETS)
+
+
+def wide_labels(codes: Mapping[str, Sequence[str]], rows: int) -> list[str]:
+    """What the weights of a wide part stand for; nothing if it has another number of them.
+
+    The buckets of a cross that has as many as there may be have no names: each may hold several combinations.
+
+    Args:
+        codes: names of the codes of each category column.
+        rows: how many weights there are.
+    """
+    names, sizes = list(codes), np.array([len(one) for one in codes.values()], dtype=int)
+    for columns in range(len(names) + 1):
+        pairs, cross_sizes = crosses(sizes, columns)
+        if sizes.sum() + cross_sizes.sum() == rows:
+            break
+    else:
+        return []
+    labels = [f"{name}: {code}" for name, own in codes.items() for code in own]
+    for (left, right), size in zip(pairs, cross_sizes, strict=True):
+        one, other = names[left], names[right]
+        if size == BUCKETS:
+            labels += [f"{one} x {other}: bucket {bucket}" for bucket in range(size)]
+        else:
+            both = product(codes[one], codes[other])
+            labels += [f"{one}: {first}, {other}: {second}" for first, second in both]
+    return labels
 
 
 def _strides(sizes: Any, buckets: Any) -> Any:

@@ -3,7 +3,7 @@
 from plotly.graph_objects import Figure
 
 from tunekit.report.columns import importance
-from tunekit.report.images import FORMS, write_figures
+from tunekit.report.images import FORMS, file_name, write_figures
 from tunekit.report.material import (
     Absent,
     ColumnImportance,
@@ -31,6 +31,7 @@ __all__ = [
     "Shown",
     "errors_of",
     "figures_of",
+    "file_name",
     "importance",
     "notebook_html",
     "page",

@@ -18,6 +18,12 @@ from tunekit.trial import State, Trial
 LATE = 0.25
 """The last quarter of the time: what was found there tells whether more time would help."""
 
+BEYOND_NOISE = 2.0
+"""Standard errors that a gain must have to be more than noise."""
+
+FEWEST_FOLDS = 3
+"""Folds from which on their differences tell how much noise there is."""
+
 FENCE = 3.0
 """Scores farther from the middle half than so many times its width are not zoomed to."""
 
@@ -176,14 +182,34 @@ def _told(material: Material, trials: Sequence[Trial], ends: np.ndarray, best: n
     if len(early) and len(known) > 4:
         before, after = best[early[-1]], best[known[-1]]
         gain = abs(after - before) / abs(before) if before else 0.0
-        told.append(
-            f"The last quarter of the time improved the best score by {gain:.2%}: more time may help."
-            if after != before
-            else "The last quarter of the time brought nothing better: more time alone is unlikely to help much."
-        )
+        if after == before:
+            said = "brought nothing better: more time alone is unlikely to help much"
+        elif _within_noise(_first_with(trials, before), _first_with(trials, after)):
+            said = f"improved the best score by {gain:.2%}, within the noise of its folds: more time alone is unlikely "
+            said += "to help much"
+        else:
+            said = f"improved the best score by {gain:.2%}: more time may help"
+        told.append(f"The last quarter of the time {said}.")
     if any(trial.state is State.STOPPED for trial in trials):
         told.append("Faint points are trials that were stopped early; their scores are of fewer folds or epochs.")
     return told
+
+
+def _first_with(trials: Sequence[Trial], score: float) -> Trial:
+    return next(trial for trial in trials if trial.state is State.COMPLETE and trial.score == score)
+
+
+def _within_noise(one: Trial, other: Trial) -> bool:
+    """Whether two trials differ by less than noise, judged by their differences fold by fold.
+
+    Folds share training rows, which makes the true standard error some 1.5 times as large as this one (Nadeau and
+    Bengio 2003): what the coach calls noise is noise here, too.
+    """
+    folds = len(one.fold_scores)
+    if folds < FEWEST_FOLDS or folds != len(other.fold_scores):
+        return False
+    gains = np.array(one.fold_scores) - np.array(other.fold_scores)
+    return bool(abs(gains.mean()) < BEYOND_NOISE * gains.std(ddof=1) / math.sqrt(folds))
 
 
 def _zoom(scores: np.ndarray) -> tuple[float, float] | None:

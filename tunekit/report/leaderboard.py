@@ -12,7 +12,7 @@ from tunekit.report.style import counted, number
 from tunekit.tracking.standings import counts_text, seconds_text, spread
 from tunekit.trial import State, Trial
 
-HEAD = ("trial", "score", "±", "epochs or rounds", "time", "state", "fold scores", "values")
+HEAD = ("trial", "score", "±", "epochs or rounds", "time", "values", "state", "fold scores")
 
 
 def leaderboard(material: Material) -> Section:
@@ -42,7 +42,8 @@ def leaderboard(material: Material) -> Section:
     if failed:
         why = Counter(_first_line(trial.error) for trial in failed).most_common(1)[0]
         told.append(f"{counted(len(failed), 'trial')} failed; the most frequent reason ({why[1]}): {why[0]}")
-    table = Table("Trials by score", HEAD, [_cells(trial) for trial in ranked], frozenset({1, 2, 3, 4}), sortable=True)
+    rows, long = [_cells(trial) for trial in ranked], frozenset({HEAD.index("values")})
+    table = Table("Trials by score", HEAD, rows, frozenset({1, 2, 3, 4}), sortable=True, long=long)
     return Section("leaderboard", "Leaderboard", told, tables=[table])
 
 
@@ -84,9 +85,9 @@ def _cells(trial: Trial) -> list[Cell]:
         Cell(number(spread(trial.fold_scores)), spread(trial.fold_scores) or worst),
         Cell("-" if epochs is None else f"{epochs:g}", worst if epochs is None else epochs),
         Cell(seconds_text(trial.seconds) if trial.seconds else "-", trial.seconds),
+        Cell(values or "-"),
         Cell(state, note=trial.error or ""),
         Cell(folds),
-        Cell(values or "-"),
     ]
 
 

@@ -37,6 +37,7 @@ class Table:
         numeric: positions of the columns that are aligned to the right.
         sortable: whether its reader may sort it.
         wraps: whether its texts have several lines rather than to scroll.
+        long: positions of the columns whose texts have several lines, of which three are seen at once.
     """
 
     caption: str
@@ -45,6 +46,7 @@ class Table:
     numeric: frozenset[int] = frozenset()
     sortable: bool = False
     wraps: bool = False
+    long: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

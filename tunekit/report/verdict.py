@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -74,19 +75,46 @@ def _still_running(material: Material) -> str:
     return f"A search is running ({counted(running, 'trial')} in flight); the blend is of the last one that ended."
 
 
-def _contenders(material: Material, ensemble: Mapping[str, Any]) -> list[tuple[str, str, Any, Any]]:
-    """Name, family, score on the test rows and out of fold, of those that are compared."""
-    found = [("blend", "", ensemble.get("test_score"), ensemble.get("oof_score"))]
+@dataclass(frozen=True)
+class _Contender:
+    """One of those that are compared.
+
+    Args:
+        name: to read.
+        family: of a single model, else "".
+        test: score on the test rows.
+        bounds: of its 95% interval; none in results of earlier versions.
+        oof: score out of fold.
+    """
+
+    name: str
+    family: str
+    test: Any
+    bounds: Sequence[Any]
+    oof: Any
+
+
+def _contenders(material: Material, ensemble: Mapping[str, Any]) -> list[_Contender]:
+    """Those that are compared."""
+    found = [
+        _Contender(
+            "blend", "", ensemble.get("test_score"), ensemble.get("test_interval") or (), ensemble.get("oof_score")
+        )
+    ]
     single, cheap = ensemble.get("best_single"), ensemble.get("cheap")
     if single:
-        name = f"best single: {trial_name(single)}"
-        found.append((name, single["family"], single.get("test_score"), out_of_fold(single)))
+        found.append(_single("best single", single))
     if cheap:
-        name = f"cheap reference: {trial_name(cheap)}"
-        found.append((name, cheap["family"], cheap.get("test_score"), out_of_fold(cheap)))
-    if ensemble.get("test_baseline") is not None or material.summary.get("baseline") is not None:
-        found.append(("baseline", "baseline", ensemble.get("test_baseline"), material.summary.get("baseline")))
+        found.append(_single("cheap reference", cheap))
+    test, oof = ensemble.get("test_baseline"), material.summary.get("baseline")
+    if test is not None or oof is not None:
+        found.append(_Contender("baseline", "baseline", test, ensemble.get("test_baseline_interval") or (), oof))
     return found
+
+
+def _single(called: str, model: Mapping[str, Any]) -> _Contender:
+    name, test = f"{called}: {trial_name(model)}", model.get("test_score")
+    return _Contender(name, model["family"], test, model.get("test_interval") or (), out_of_fold(model))
 
 
 def _interval(bounds: Any) -> str:
@@ -107,18 +135,17 @@ def _cards(material: Material, ensemble: Mapping[str, Any]) -> list[tuple[str, s
 
 
 def _table(material: Material, ensemble: Mapping[str, Any]) -> Table:
-    intervals = {0: _interval(ensemble.get("test_interval"))}
     gains = {"best single": ensemble.get("gain_interval"), "cheap reference": (ensemble.get("cheap") or {})}
     gains["cheap reference"] = gains["cheap reference"].get("gain_interval")  # type: ignore[union-attr]
     rows = []
-    for place, (name, family, test, oof) in enumerate(_contenders(material, ensemble)):
-        gain = gains.get(name.partition(":")[0])
+    for one in _contenders(material, ensemble):
+        gain = gains.get(one.name.partition(":")[0])
         rows.append(
             [
-                Cell(name, family=family),
-                Cell(number(test), test),
-                Cell(intervals.get(place, "-")),
-                Cell(number(oof), oof),
+                Cell(one.name, family=one.family),
+                Cell(number(one.test), one.test),
+                Cell(_interval(one.bounds)),
+                Cell(number(one.oof), one.oof),
                 Cell(_interval(gain)),
             ]
         )
@@ -129,18 +156,17 @@ def _table(material: Material, ensemble: Mapping[str, Any]) -> Table:
 def _scores(material: Material, ensemble: Mapping[str, Any]) -> Drawing:
     look = looks(material.all_families)
     traces = []
-    contenders = [one for one in _contenders(material, ensemble) if one[2] is not None]
-    for name, family, test, _ in reversed(contenders):
-        blend = name == "blend"
-        bounds = ensemble.get("test_interval") if blend else None
-        error = None
-        if bounds:
-            error = {"type": "data", "symmetric": False, "array": [bounds[1] - test], "arrayminus": [test - bounds[0]]}
-        marker = look.get(family)
+    contenders = [one for one in _contenders(material, ensemble) if one.test is not None]
+    for one in reversed(contenders):
+        blend, error = one.name == "blend", None
+        if one.bounds:
+            low, high = one.bounds
+            error = {"type": "data", "symmetric": False, "array": [high - one.test], "arrayminus": [one.test - low]}
+        marker = look.get(one.family)
         traces.append(
             go.Scatter(
-                x=[test],
-                y=[plain(name)],
+                x=[one.test],
+                y=[plain(one.name)],
                 error_x=error,
                 mode="markers",
                 marker={
@@ -148,11 +174,11 @@ def _scores(material: Material, ensemble: Mapping[str, Any]) -> Drawing:
                     "symbol": "diamond" if blend else "circle",
                     "color": ACCENT if blend else marker.colour if marker else GREY,
                 },
-                hovertemplate=f"{plain(name)}: %{{x:.6g}}<extra></extra>",
+                hovertemplate=f"{plain(one.name)}: %{{x:.6g}}<extra></extra>",
                 showlegend=False,
             )
         )
     sense = "←" if material.smaller else "→"
     made = figure(*traces, height=80 + 44 * len(traces), xaxis_title=f"{plain(material.metric)} ({sense} better)")
-    alt = "; ".join(f"{name} {number(test)}" for name, _, test, _ in contenders)
-    return Drawing("verdict", made, f"Scores on the test rows: {alt}", "Scores on the test rows")
+    alt = "; ".join(f"{one.name} {number(one.test)}" for one in contenders)
+    return Drawing("verdict", made, f"Scores on the test rows: {alt}", "Scores on the test rows, with 95% intervals")

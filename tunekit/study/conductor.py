@@ -306,6 +306,7 @@ class Conductor:
     def _take_fold(self, flight: _Flight, fold: int, score: float, best_epoch: int | None, seconds: float) -> None:
         trial = flight.running.trial
         trial.fold_scores.append(score)
+        trial.fold_ends.append(time.time() - trial.started)
         trial.score = sum(trial.fold_scores) / len(trial.fold_scores)
         trial.fit_seconds = seconds
         if best_epoch is not None:

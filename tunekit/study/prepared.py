@@ -17,10 +17,10 @@ from tunekit.data.folds import halves
 from tunekit.data.lazy import LazyRows
 from tunekit.data.scales import suits_logarithm
 from tunekit.data.store import Store
-from tunekit.data.targets import has_two, places
+from tunekit.data.targets import places
 from tunekit.ensemble import Judged
 from tunekit.errors import DataError, MetricError
-from tunekit.metrics import MeanMetric, Metric, TargetMetric, find_metric, mean_metric, usual_metric
+from tunekit.metrics import MeanMetric, Metric, TargetMetric, find_metric, has_two, mean_metric, usual_metric
 
 UNSEEN = "a level that no row has"
 PROBED_ROWS = 32
@@ -152,7 +152,9 @@ def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> M
         shares = np.bincount(data.target[:, column].astype(int)) / len(data) if target.classes else np.array([])
         usual = "average_precision" if labels else usual_metric(target.task, list(shares))[0]
         one = chosen[target.name] or usual  # of labels, the mean average precision
-        parts.append(TargetMetric(column, outputs, find_metric(one, target.task, target.outputs), target))
+        parts.append(
+            TargetMetric(column, outputs, find_metric(one, target.task, target.outputs), target.name, target.classes)
+        )
     weight = None if data.weight is None else data.weight[development]
     return mean_metric(parts, data.target[development], data.constant(development), weight)
 
@@ -223,12 +225,11 @@ def _left_out(data: Dataset, folds: Folds, metric: Metric) -> Iterator[str]:
     training = {f"fold {number}": train for number, (train, _) in enumerate(folds.pairs)}
     judging = {f"fold {number}": valid for number, (_, valid) in enumerate(folds.pairs)} | {"the test rows": folds.test}
     for part in metric.parts if isinstance(metric, MeanMetric) else ():
-        target = part.target
-        if target.task != "binary":
+        if len(part.classes) != 2:
             continue
         counts = np.bincount(data.target[:, part.column].astype(int), minlength=2)
         rarer = int(counts.argmin())
-        told = f"target {target.name!r} is {target.classes[rarer]!r} in {counts[rarer]} of {len(data)} rows"
+        told = f"target {part.name!r} is {part.classes[rarer]!r} in {counts[rarer]} of {len(data)} rows"
         if part.needs_two and (silent := lacking(part.column, judging)):
             yield f"{told}: too few to judge it in {silent}, whose score is the mean of the other targets"
         if untaught := lacking(part.column, training):

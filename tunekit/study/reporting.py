@@ -27,6 +27,7 @@ from tunekit.report import (
     Shown,
     errors_of,
     figures_of,
+    file_name,
     importance,
     page,
     sections,
@@ -111,7 +112,31 @@ def write_report(
     return Written(path, made, files)
 
 
-def gather(study: Study, site: Site, summary: Mapping[str, Any], *, columns: bool = True) -> Material:
+def report_texts(study: Study, site: Site, summary: Mapping[str, Any], prepared: Prepared) -> dict[str, str]:
+    """The page and each figure as Plotly's JSON, by the names of their files: what is quickly made after a search.
+
+    Neither the importance of columns nor what a coach says is on this page.
+
+    Args:
+        study: the declaration.
+        site: where its ledger is.
+        summary: of the ledger, with its blend.
+        prepared: the rows.
+    """
+    material = gather(study, site, summary, columns=False, prepared=prepared)
+    made = sections(material)
+    figures = {f"figures/{file_name(name)}.json": str(one.to_json()) for name, one in figures_of(made).items()}
+    return {"report.html": page(material, made), **figures}
+
+
+def gather(
+    study: Study,
+    site: Site,
+    summary: Mapping[str, Any],
+    *,
+    columns: bool = True,
+    prepared: Prepared | None = None,
+) -> Material:
     """All that a report shows; what can't be shown is there as the reason why.
 
     Args:
@@ -119,12 +144,13 @@ def gather(study: Study, site: Site, summary: Mapping[str, Any], *, columns: boo
         site: where its ledger is.
         summary: of the ledger, with its blend.
         columns: see `write_report`.
+        prepared: the rows, where they are at hand; else they are loaded.
     """
     ledger = study.open_ledger_to_read(site)
     try:
         trials = [*ledger.trials(), *ledger.running()]
         identity = ledger.identity
-        found = _predicted(study, ledger, trials, summary)
+        found = _predicted(study, ledger, trials, summary, prepared)
     finally:
         ledger.close()
     shown: Shown | Absent = found if isinstance(found, Absent) else found.shown
@@ -150,11 +176,11 @@ def gather(study: Study, site: Site, summary: Mapping[str, Any], *, columns: boo
 
 
 def _predicted(
-    study: Study, ledger: Ledger, trials: Sequence[Trial], summary: Mapping[str, Any]
+    study: Study, ledger: Ledger, trials: Sequence[Trial], summary: Mapping[str, Any], prepared: Prepared | None
 ) -> _Predicted | Absent:
     """What the blend predicts, or where there is none the best trial; on the test rows, or without any out of fold."""
     try:
-        prepared = study.prepare()
+        prepared = prepared or study.prepare()
         ledger.check_identity(study.identity(prepared))
     except (TunekitError, OSError) as error:
         return Absent(f"the rows that were searched on can't be loaded ({error})")

@@ -244,6 +244,7 @@ def _cheap(blended: Blend) -> dict[str, Any] | None:
         "score": trial.score,
         "oof_score": blended.alone.get(trial.number),
         "test_score": judgement.cheap,
+        "test_interval": list(judgement.intervals["cheap"]),
         "gain_interval": list(judgement.cheap_interval or ()),
     }
 
@@ -272,15 +273,17 @@ def ensemble_summary(blended: Blend, prepared: Prepared) -> dict[str, Any]:
         "combination": combination_summary(blended.chosen, blended.combination),
         "oof_score": blended.chosen.score,
         "test_score": judgement.blend,
-        "test_interval": list(judgement.interval),
+        "test_interval": list(judgement.intervals["blend"]),
         "test_rows": len(prepared.folds.test),
         "test_baseline": judgement.baseline,
+        "test_baseline_interval": list(judgement.intervals.get("baseline", ())),
         "best_single": {
             "trial": single.number,
             "family": single.family,
             "score": single.score,
             "oof_score": blended.alone.get(single.number),
             "test_score": judgement.single,
+            "test_interval": list(judgement.intervals["single"]),
         },
         "cheap": _cheap(blended),
         "gain": judgement.gain,

@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,15 @@ def search(
         if judge:
             write_json(ledger.folder / "result.json", summary)
         observer.study_ended(summary)
+        if judge:
+            observer.report_ready(partial(_report, study, site, summary, prepared))
     return summary
+
+
+def _report(study: Study, site: Site, summary: dict[str, Any], prepared: Prepared) -> dict[str, str]:
+    from tunekit.study.reporting import report_texts  # Plotly, which only who keeps a report should wait for
+
+    return report_texts(study, site, summary, prepared)
 
 
 def _open(ledger: Ledger, study: Study, prepared: Prepared, *, fresh: bool) -> None:
@@ -198,6 +207,7 @@ def _facts(study: Study, prepared: Prepared, effort: Effort, workers: int, folde
         also_minimize=study.also_minimize,
         kinds={column.name: column.kind for column in prepared.schema.columns},
         folder=folder,
+        program=None if study.file is None else Path(study.file),
     )
 
 

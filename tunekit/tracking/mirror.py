@@ -9,16 +9,17 @@ from __future__ import annotations
 import fcntl
 import getpass
 import json
-import math
 import socket
 import sqlite3
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import StudyError
+from tunekit.plain import strict_json
 from tunekit.tracking.models import log_bundle, register
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.records import (
@@ -27,6 +28,7 @@ from tunekit.tracking.records import (
     Record,
     fold_name,
     fold_record,
+    fold_span,
     note,
     progress_record,
     span,
@@ -38,7 +40,7 @@ from tunekit.tracking.standings import Standings
 from tunekit.trial import MODEL_SUMMARY, Trial
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import DatasetInput, Experiment, Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 PARENT, NUMBER, STATE, HOME = "tunekit.parent", "tunekit.trial", "tunekit.state", "tunekit.home"
@@ -71,7 +73,7 @@ TYPES = {
 """Kinds of columns as MLflow's types of data; it has none for arrays."""
 
 DIGEST_LIMIT = 36
-"""Characters of a data set's digest that MLflow takes."""
+"""Characters of a data set's digest that MLflow's database has room for; the whole one is in the source."""
 
 
 class Mirror:
@@ -103,6 +105,7 @@ class Mirror:
         self._machine: Any = None
         self._runs: dict[int, Run] = {}
         self._pending = Record()
+        self._rows: list[DatasetInput] = []
 
     def start(self, facts: StudyFacts, trials: Sequence[Trial]) -> None:
         """Find or create the parent run, and bring the nested runs up to date with the ledger."""
@@ -116,7 +119,10 @@ class Mirror:
             self._client.update_run(parent.info.run_id, status="RUNNING")
         self._parent, self._open = parent.info.run_id, True
         self._log(self._parent, _only_new(params, parent.data.params))
-        self._log_rows(facts)
+        self._rows = _rows_of(facts)
+        self._client.log_inputs(self._parent, self._rows)  # a search that resumes logs it once
+        if facts.program is not None and facts.program.exists():
+            self._client.log_artifact(self._parent, str(facts.program))
         self._watch_machine()
         mirrored = {trial.number for trial in trials if _is_mirrored(self._runs.get(trial.number))}
         self._standings = Standings(facts, (trial for trial in trials if trial.number in mirrored))
@@ -166,29 +172,9 @@ class Mirror:
         record.tags[MLFLOW_NOTE] = note(self._standings, summary)
         self._log(self._parent, record)
         self._mark_front(summary.get("front") or [])
-        self._client.log_text(self._parent, json.dumps(_plain(summary), indent=2) + "\n", "summary.json")
+        self._client.log_text(self._parent, strict_json(summary, indent=2) + "\n", "summary.json")
         self._client.set_terminated(self._parent, status="FINISHED")
         self._open = False
-
-    def _log_rows(self, facts: StudyFacts) -> None:
-        """Say which rows the search learns from, as MLflow's data set."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        columns = [
-            {"type": TYPES[kind], "name": name, "required": False}
-            for name, kind in facts.kinds.items()
-            if kind in TYPES
-        ]
-        rows = Dataset(
-            name=facts.name,
-            digest=facts.digest[:DIGEST_LIMIT],
-            source_type="tunekit",
-            source=json.dumps({"study": facts.name, "sha256": facts.digest}),
-            schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
-            profile=json.dumps({"num_rows": facts.rows, "num_columns": facts.columns}),
-        )
-        context = [InputTag("mlflow.data.context", "search")]
-        self._client.log_inputs(self._parent, [DatasetInput(rows, context)])  # a search that resumes logs it once
 
     def _watch_machine(self) -> None:
         """Log what the machine does by MLflow's own monitor, which `MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL` paces."""
@@ -206,7 +192,10 @@ class Mirror:
         self._machine = None
 
     def _add_folds(self, summary: dict[str, Any]) -> None:
-        """Give each trial that counts a nested run for each of its folds, unless it has them."""
+        """Give each trial that counts a nested run for each of its folds, unless it has them, and all these the rows.
+
+        Naming the rows costs MLflow another 6 ms of computing a run: too much for every trial.
+        """
         assert self._standings is not None, "start() comes first"
         members = {one["trial"] for one in (summary.get("ensemble") or {}).get("members") or ()}
         leaders = {trial.number for trial in self._standings.leaders(WITH_FOLDS)}
@@ -214,19 +203,23 @@ class Mirror:
         known = {run.info.run_name: run for run in self._pages(condition)}
         for trial in self._standings.ranked:
             if trial.number in members | leaders and trial.number in self._runs:
-                for fold in range(len(trial.fold_scores)):
-                    self._add_fold(trial, fold, known.get(fold_name(trial, fold)))
+                found = [known.get(fold_name(trial, fold)) for fold in range(len(trial.fold_scores))]
+                if all(_is_mirrored(run) for run in found):
+                    continue
+                self._client.log_inputs(self._runs[trial.number].info.run_id, self._rows)
+                for fold, run in enumerate(found):
+                    if not _is_mirrored(run):
+                        self._add_fold(trial, fold, run)
 
     def _add_fold(self, trial: Trial, fold: int, run: Run | None) -> None:
         assert self._standings is not None, "start() comes first"
-        if _is_mirrored(run):
-            return
-        start, end = span(trial)
+        start, end = fold_span(trial, fold)
         if run is None:
             above = self._runs[trial.number].info.run_id
             tags = {MLFLOW_PARENT: above, KIND: "fold", SEARCH: self._parent, **self._common_tags()}
             name = fold_name(trial, fold)
             run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
+        self._client.log_inputs(run.info.run_id, self._rows)
         self._log(run.info.run_id, fold_record(trial, fold, self._standings.facts))
         self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
 
@@ -259,6 +252,15 @@ class Mirror:
         """Keep a report's files as artifacts of the parent run."""
         for file in files:
             self._client.log_artifact(self._parent, str(file), "report")
+
+    def texts(self, texts: Mapping[str, str]) -> None:
+        """Keep a report's page and figures, which were not written to files, where `report` keeps them."""
+        with tempfile.TemporaryDirectory() as place:
+            for name, text in texts.items():
+                path = Path(place) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            self._client.log_artifacts(self._parent, place, "report")
 
     def close(self) -> None:
         """Close the parent run of a search that did not come to its end."""
@@ -412,6 +414,24 @@ def follow_a_move(root: Path) -> None:
                 )
 
 
+def _rows_of(facts: StudyFacts) -> list[DatasetInput]:
+    """Which rows the search learns from, as MLflow's data set."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    columns = [
+        {"type": TYPES[kind], "name": name, "required": False} for name, kind in facts.kinds.items() if kind in TYPES
+    ]
+    rows = Dataset(
+        name=facts.name,
+        digest=facts.digest[:DIGEST_LIMIT],
+        source_type="tunekit",
+        source=json.dumps({"study": facts.name, "sha256": facts.digest}),
+        schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
+        profile=json.dumps({"num_rows": facts.rows, "num_columns": facts.columns}),
+    )
+    return [DatasetInput(rows, [InputTag("mlflow.data.context", "search")])]
+
+
 def _is_mirrored(run: Run | None) -> bool:
     """Whether a nested run is whole: its tags come with its contents, and its status last."""
     return run is not None and STATE in run.data.tags and run.info.status != "RUNNING"
@@ -428,14 +448,3 @@ def _only_new(params: dict[str, str], known: dict[str, str]) -> Record:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _plain(value: Any) -> Any:
-    """The value as strict JSON can hold it."""
-    if isinstance(value, dict):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunekit.errors import StudyError
-from tunekit.tracking.observer import Observer, StudyFacts
+from tunekit.tracking.observer import MakeReport, Observer, StudyFacts
 from tunekit.trial import Trial
 
 if TYPE_CHECKING:
@@ -80,6 +80,20 @@ class MlflowObserver(Observer):
     def study_ended(self, summary: dict[str, Any]) -> None:
         """Write the judgement and close the parent run."""
         self._hand_over(lambda mirror: mirror.end(summary))
+
+    def report_ready(self, make: MakeReport) -> None:
+        """Keep the report's page and figures as artifacts of the parent run."""
+        if self._failure is not None:
+            return
+        try:
+            texts = make()
+        except Exception as error:  # the search has ended well, and what it found is safe
+            warnings.warn(
+                f"MLflow gets no report of this search ({type(error).__name__}: {error}); see `tunekit report`",
+                stacklevel=2,
+            )
+            return
+        self._hand_over(lambda mirror: mirror.texts(texts))
 
     def attach(self, study: str) -> None:
         """Go to the last search of a study that isn't running, to add a bundle to it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class StudyFacts:
         also_minimize: what counts beside the score: see `tunekit.objectives`.
         kinds: the columns that models read, by name: "number", "category" and so on.
         folder: of the study, where trials leave their files; None if it has none on this machine.
+        program: the file that declares the study; None in a notebook.
     """
 
     name: str
@@ -52,6 +53,7 @@ class StudyFacts:
     also_minimize: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    program: Path | None = None
 
     def file(self, trial: Trial, name: str) -> Path | None:
         """A file that a trial left; None if it left none here."""
@@ -61,6 +63,10 @@ class StudyFacts:
     def better(self, one: float, other: float) -> bool:
         """Whether score `one` is better than `other`."""
         return one < other if self.direction == "minimize" else one > other
+
+
+MakeReport = Callable[[], Mapping[str, str]]
+"""Makes a report's page and figures: texts by the names of their files."""
 
 
 class Observer:
@@ -83,6 +89,9 @@ class Observer:
 
     def study_ended(self, summary: dict[str, Any]) -> None:
         """The search ended and was judged; `summary` is what `tunekit show --json` prints."""
+
+    def report_ready(self, make: MakeReport) -> None:
+        """After `study_ended`: `make` makes the report, which takes a second, so only who keeps it should call it."""
 
     def bundle_written(self, folder: Path) -> None:
         """The blend was exported to a folder."""
@@ -134,6 +143,10 @@ class Observers(Observer):
     def study_ended(self, summary: dict[str, Any]) -> None:
         """Tell every member."""
         self._tell("study_ended", summary)
+
+    def report_ready(self, make: MakeReport) -> None:
+        """Tell every member."""
+        self._tell("report_ready", make)
 
     def bundle_written(self, folder: Path) -> None:
         """Tell every member."""

@@ -7,8 +7,9 @@ import numbers
 import posixpath
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from tunekit.objectives import COSTS
@@ -16,8 +17,8 @@ from tunekit.tracking.advice import advice_lines, importances
 from tunekit.tracking.front import front_rows
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text, trial_name
-from tunekit.tracking.summary import combination_lines, out_of_fold
-from tunekit.trial import State, Trial
+from tunekit.tracking.summary import combination_lines, interval_text, out_of_fold
+from tunekit.trial import Epoch, State, Trial
 
 STATUS = {
     State.COMPLETE: "FINISHED",
@@ -93,23 +94,35 @@ def span(trial: Trial) -> tuple[int, int]:
     return int(start * 1000), int((start + trial.seconds) * 1000)
 
 
+def fold_span(trial: Trial, fold: int) -> tuple[int, int]:
+    """Start and end of a fold in milliseconds since 1970; the first holds the start of the trial's process, too.
+
+    One that did not end lasted as long as the trial. Where it isn't known when folds ended, each took an equal share.
+    """
+    start, end = span(trial)
+    if len(trial.fold_ends) == len(trial.fold_scores):
+        bounds = [start, *(min(end, start + int(1000 * seconds)) for seconds in trial.fold_ends), end]
+        return bounds[fold], bounds[fold + 1]
+    folds = max([len(trial.fold_scores), *(point.fold + 1 for point in trial.curve[-1:])])
+    return start + (end - start) * fold // folds, start + (end - start) * (fold + 1) // folds
+
+
 def trial_record(trial: Trial, facts: StudyFacts) -> Record:
     """All that the run of one ended trial holds.
 
     Curves: fold 0 has the plain names of its logs, so that trials compare in one chart; other folds are "fold3/loss".
-    Epochs aren't timed one by one: their timestamps spread evenly over the trial.
+    Epochs aren't timed one by one: their timestamps spread evenly over their fold.
     """
-    start, end = span(trial)
+    _, end = span(trial)
     params = {"family": trial.family, "seed": str(trial.seed)}
     params.update({metric_key(name): str(value)[:PARAM_LIMIT] for name, value in trial.values.items()})
     record = Record(params=params, tags=trial_tags(trial, facts))
-    for number, point in enumerate(trial.curve, start=1):
-        moment = start + (end - start) * number // len(trial.curve)
+    for point, moment in _moments(trial):
         for name, value in point.logs.items():
             plain = point.fold == 0 and name not in OWN_METRICS
             record.add(name if plain else f"fold{point.fold}/{name}", value, moment, point.epoch)
     for fold, score in enumerate(trial.fold_scores):
-        record.add("fold_score", score, end, fold)
+        record.add("fold_score", score, fold_span(trial, fold)[1], fold)
     for fold, epoch in enumerate(trial.best_epochs):
         record.add("best_epoch", epoch, end, fold)
     record.add("score", trial.score, end)
@@ -123,23 +136,30 @@ def trial_record(trial: Trial, facts: StudyFacts) -> Record:
     return record
 
 
+def _moments(trial: Trial) -> Iterator[tuple[Epoch, int]]:
+    """Each point of the curve with its timestamp."""
+    for fold, points in groupby(trial.curve, key=lambda point: point.fold):
+        start, end = fold_span(trial, fold)
+        own = list(points)
+        yield from ((point, start + (end - start) * place // len(own)) for place, point in enumerate(own, start=1))
+
+
 def fold_name(trial: Trial, fold: int) -> str:
     """How people read a fold's run: "017 wide_deep fold 3"."""
     return f"{trial.name} fold {fold}"
 
 
 def fold_record(trial: Trial, fold: int, facts: StudyFacts) -> Record:
-    """What the run of one fold of a trial holds: its curve under plain names, its score and its best epoch."""
+    """What the run of one fold of a trial holds: its curve under plain names, score, best epoch and seconds."""
     whole = trial_record(trial, facts)
     tags = {**whole.tags, "tunekit.fold": str(fold)}
     record = Record(params=whole.params, tags={name: tag for name, tag in tags.items() if name not in OF_TRIALS})
-    start, end = span(trial)
-    points = [point for point in trial.curve if point.fold == fold]
-    for point in points:
-        moment = start + (end - start) * point.epoch // len(points)
-        for name, value in point.logs.items():
+    start, end = fold_span(trial, fold)
+    for point, moment in _moments(trial):
+        for name, value in point.logs.items() if point.fold == fold else ():
             record.add(name if name not in OWN_METRICS else f"epoch/{name}", value, moment, point.epoch)
     record.add("score", trial.fold_scores[fold], end)
+    record.add("seconds", (end - start) / 1000, end)
     if fold < len(trial.best_epochs):
         record.add("best_epoch", trial.best_epochs[fold], end)
     return record
@@ -167,7 +187,7 @@ def study_params(facts: StudyFacts) -> dict[str, str]:
     """The facts of a study as parameters of the parent run."""
     known = {**vars(facts), "families": ", ".join(facts.families)}
     known["also_minimize"] = ", ".join(facts.also_minimize) or None
-    for name in ("name", "kinds", "folder"):
+    for name in ("name", "kinds", "folder", "program"):
         del known[name]
     return {name: str(value)[:PARAM_LIMIT] for name, value in known.items() if value is not None}
 
@@ -244,23 +264,26 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
     ensemble = summary.get("ensemble")
     if not ensemble:
         return [f"**No blend was made.** {counted}"]
-    interval = [score_text(bound) for bound in ensemble.get("test_interval") or ()]
-    single = ensemble.get("best_single") or {}
+    single, cheap = ensemble.get("best_single") or {}, ensemble.get("cheap")
     best = trial_name(single) if single else "best single"
     rows = [
-        ("**blend**", f"**{score_text(ensemble.get('test_score'))}**", score_text(ensemble.get("oof_score"))),
         (
-            best,
-            score_text(single.get("test_score")),
-            score_text(out_of_fold(single)),
+            "**blend**",
+            f"**{score_text(ensemble.get('test_score'))}**",
+            interval_text(ensemble.get("test_interval")),
+            score_text(ensemble.get("oof_score")),
         ),
-        *_cheap(ensemble.get("cheap")),
-        ("baseline", "", score_text(summary.get("baseline"))),
+        (best, *_judged(single)),
+        *([(f"{trial_name(cheap)} (the cheap reference)", *_judged(cheap))] if cheap else []),
+        (
+            "baseline",
+            score_text(ensemble.get("test_baseline")),
+            interval_text(ensemble.get("test_baseline_interval")),
+            score_text(summary.get("baseline")),
+        ),
     ]
     lines = [f"**{ensemble.get('verdict') or 'No verdict.'}** {counted}", ""]
-    lines += _table(("", f"{standings.facts.metric}, test rows", "out of fold"), rows)
-    if len(interval) == 2:
-        lines += ["", f"The blend's test score lies between {interval[0]} and {interval[1]} (95%)."]
+    lines += _table(("", f"{standings.facts.metric}, test rows", "95% interval", "out of fold"), rows)
     members = [
         (trial_name(member), _weight_text(member.get("weight")), score_text(member.get("score")))
         for member in ensemble.get("members") or ()
@@ -269,12 +292,10 @@ def _judgement(standings: Standings, summary: Mapping[str, Any]) -> list[str]:
     return [*lines, *(part for line in combination_lines(ensemble) for part in ("", line))]
 
 
-def _cheap(cheap: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """The row of the cheap reference, if there is one."""
-    if not cheap:
-        return []
-    scores = score_text(cheap.get("test_score")), score_text(out_of_fold(cheap))
-    return [(f"{trial_name(cheap)} (the cheap reference)", *scores)]
+def _judged(model: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The scores of a single model: on the test rows, the interval of that, and out of fold."""
+    interval = interval_text(model.get("test_interval"))
+    return score_text(model.get("test_score")), interval, score_text(out_of_fold(model))
 
 
 def _weight_text(weight: Any) -> str:

@@ -119,30 +119,41 @@ def _blend(ensemble: Mapping[str, Any], baseline: Any, metric: str) -> list[Rend
         share = f"{weight:.0%}" if isinstance(weight, (int, float)) and math.isfinite(weight) else "-"
         members.add_row(Text(trial_name(member)), Text(score_text(member.get("score"))), Text(share))
     single = ensemble.get("best_single") or {}
-    low_high = " to ".join(score_text(bound) for bound in ensemble.get("test_interval") or ())
     judged = score_table("test rows", "out of fold", "95% interval")
     judged.columns[0].header = metric
     judged.add_row(
         Text("blend"),
         Text(score_text(ensemble.get("test_score"))),
         Text(score_text(ensemble.get("oof_score"))),
-        Text(low_high or "-"),
+        Text(interval_text(ensemble.get("test_interval"))),
         style="bold",
     )
-    scores = (score_text(single.get("test_score")), score_text(out_of_fold(single)), "")
-    judged.add_row(Text(f"best single: {trial_name(single)}"), *map(Text, scores))
+    judged.add_row(Text(f"best single: {trial_name(single)}"), *map(Text, _judged(single)))
     if cheap := ensemble.get("cheap"):
-        scores = (score_text(cheap.get("test_score")), score_text(out_of_fold(cheap)), "")
-        judged.add_row(Text(f"cheap reference: {trial_name(cheap)}"), *map(Text, scores))
-    judged.add_row(
-        Text("baseline"),
-        *map(
-            Text,
-            (score_text(ensemble["test_baseline"]) if "test_baseline" in ensemble else "", score_text(baseline), ""),
-        ),
-    )
+        judged.add_row(Text(f"cheap reference: {trial_name(cheap)}"), *map(Text, _judged(cheap)))
+    alone = score_text(ensemble["test_baseline"]) if "test_baseline" in ensemble else ""
+    bounds = interval_text(ensemble.get("test_baseline_interval"))
+    judged.add_row(Text("baseline"), *map(Text, (alone, score_text(baseline), bounds)))
     how = [Text(line) for line in combination_lines(ensemble)]
     return [members, *how, judged, Text(str(ensemble.get("verdict") or "no verdict"), style="bold")]
+
+
+def _judged(model: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The scores of a single model: on the test rows, out of fold, and the interval of the first."""
+    return (
+        score_text(model.get("test_score")),
+        score_text(out_of_fold(model)),
+        interval_text(model.get("test_interval")),
+    )
+
+
+def interval_text(bounds: Any) -> str:
+    """An interval to read; "-" where there is none, as in results of earlier versions.
+
+    >>> interval_text([0.85, 0.9]), interval_text(None)
+    ('0.8500 to 0.9000', '-')
+    """
+    return " to ".join(score_text(bound) for bound in bounds or ()) or "-"
 
 
 def out_of_fold(model: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tunekit.families import Fold
+from tunekit.families.wide_deep import WIDE, wide_labels
 from tunekit.training.fitted import FittedNet, shapes_of, target_of
 
 MOST_ROWS = 256
@@ -93,13 +94,13 @@ class Board(keras.callbacks.Callback):  # type: ignore[misc]
         return [None if one is None else tf.convert_to_tensor(one) for one in tape.gradient(loss, variables)]
 
 
-def write_embeddings(folder: Path, model: keras.Model, labels: Mapping[int, Sequence[str]]) -> None:
+def write_embeddings(folder: Path, model: keras.Model, labels: Labels) -> None:
     """Write a net's embeddings as TensorBoard's projector reads them.
 
     Args:
         folder: of the fit's board.
         model: trained.
-        labels: what the rows of an embedding stand for, by their number: layers of another size have none.
+        labels: what the rows of embeddings stand for.
     """
     from tensorboard.plugins import projector
 
@@ -111,25 +112,35 @@ def write_embeddings(folder: Path, model: keras.Model, labels: Mapping[int, Sequ
         entry = config.embeddings.add()
         entry.tensor_name, entry.tensor_path = layer.name, f"{name}.tsv"
         _write_rows(folder / entry.tensor_path, values)
-        if layer.input_dim in labels:
+        if rows := labels.of(layer.name, layer.input_dim):
             entry.metadata_path = f"{name}-labels.tsv"
-            _write_rows(folder / entry.metadata_path, [[label] for label in labels[layer.input_dim][:MOST_POINTS]])
+            _write_rows(folder / entry.metadata_path, [[label] for label in rows[:MOST_POINTS]])
     if config.embeddings:
         projector.visualize_embeddings(str(folder), config)
 
 
-def labels_of(levels: Mapping[str, Sequence[str]], words: Mapping[str, Sequence[str]]) -> dict[int, list[str]]:
+class Labels:
     """What the rows of embeddings stand for: of all category columns in one table, and of each text column's words.
 
     Args:
         levels: of each category column.
         words: of each text column.
     """
-    columns = [[f"{name}: {level}" for level in (MISSING, *known, UNSEEN)] for name, known in levels.items()]
-    table = [label for column in columns for label in column]
-    texts = [[PADDING, *known, UNKNOWN] for known in words.values()]
-    found = [*([table] if table else []), *texts]
-    return {len(rows): rows for rows in found}
+
+    def __init__(self, levels: Mapping[str, Sequence[str]], words: Mapping[str, Sequence[str]]) -> None:
+        self._codes = {name: [MISSING, *known, UNSEEN] for name, known in levels.items()}
+        table = [f"{name}: {code}" for name, codes in self._codes.items() for code in codes]
+        texts = [[PADDING, *known, UNKNOWN] for known in words.values()]
+        self._by_rows = {len(rows): rows for rows in [table, *texts]}
+
+    def of(self, layer: str, rows: int) -> list[str]:
+        """The labels of an embedding; none where its rows stand for something else.
+
+        Args:
+            layer: its name.
+            rows: how many it has.
+        """
+        return wide_labels(self._codes, rows) if layer == WIDE else self._by_rows.get(rows, [])
 
 
 def _embeddings(model: keras.Model) -> Iterator[Any]:

@@ -246,9 +246,9 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
         if number == 0 and isinstance(fitted, FittedNet):  # the same in every fold
             (place.folder / MODEL_SUMMARY).write_text(fitted.layers(), encoding="utf-8")
         if fold.board is not None and isinstance(fitted, FittedNet):
-            from tunekit.training.board import labels_of, write_embeddings
+            from tunekit.training.board import Labels, write_embeddings
 
-            write_embeddings(fold.board, fitted.saved, labels_of(store.levels(), store.words()))
+            write_embeddings(fold.board, fitted.saved, Labels(store.levels(), store.words()))
         # Nets have the same size on every fold; trees are as many as each fold's early stopping lets grow.
         if task.costs is not None and (number == 0 or (number == folds - 1 and not isinstance(fitter, NetFitter))):
             line.tell("costs", task.costs(task.family, values, place.folder, number + 1))
