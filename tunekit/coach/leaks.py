@@ -19,8 +19,12 @@ SURE = {"R^2 of its rank": 0.99, "ROC AUC": 0.998}
 """From here on a column is taken to be the target in other words."""
 
 SUSPICIOUS = {"R^2 of its rank": 0.95, "ROC AUC": 0.98}
-"""From here on a column is worth a question. Of honest columns the best that were seen are the carats of diamonds,
-0.93, and the petals of irises, 0.997: of easy classes a single column may tell all that there is."""
+"""From here on a column is worth a question, if it stands apart. Of honest ones the best that were seen are the carats
+of diamonds, 0.93, and the petals of irises, 0.997: of easy classes a single column may tell all that there is."""
+
+APART = 0.5
+"""Of what the best other column leaves open: a leak leaves less. The widths of a tumour, 0.98, are only the first of
+many columns that tell of it."""
 
 NOTHING = {"R^2 of its rank": 0.02, "ROC AUC": 0.52}
 """Less than this is nothing: a column that tells nothing has about 0, or 0.5."""
@@ -36,6 +40,9 @@ FEWEST_MEANS = 5
 
 MOST_MEANS = 1.5
 """Rows for each value of a column of means, at least: groups of one row hold no mean."""
+
+CLOSE = 0.5
+"""Of the squared standard errors of its means, how far from them a column may be; of its own rows' means, some 0.2."""
 
 FEWEST_EXACT = 10
 """Values that are exactly what means of their rows would be: some are so by accident."""
@@ -81,7 +88,7 @@ def telling_columns(sight: Sight) -> Iterator[Finding]:
             if told is not None:
                 scored.append((look, told))
         scored.sort(key=lambda one: -one[1].score)
-        found = [one for one in scored if one[1].score >= SUSPICIOUS[one[1].name]]
+        found = _suspects(scored)
         yield from (_telling(sight, called, target, values, *one) for one in found)
         if scored and not found:
             best, told = scored[0]
@@ -90,6 +97,15 @@ def telling_columns(sight: Sight) -> Iterator[Finding]:
                 text = f"None of {len(scored)} columns is seen to tell anything of {called} alone"
             text += f", by a small model on {_folds(sight)}."
             yield Finding("good", "no-leak", f"no column alone tells {called}", text)
+
+
+def _suspects(scored: list[tuple[Look, Told]]) -> list[tuple[Look, Told]]:
+    """Of columns, the most telling first: those that are the target, and those that tell far more than all others."""
+    found = [one for one in scored if one[1].score >= SUSPICIOUS[one[1].name]]
+    others = scored[len(found) :]
+    if found and others and 1 - found[-1][1].score > APART * (1 - others[0][1].score):
+        return [one for one in found if one[1].score >= SURE[one[1].name]]
+    return found
 
 
 def _folds(sight: Sight) -> str:
@@ -255,7 +271,10 @@ def _closeness(levels: _Levels) -> float:
         return 1.0
     if np.corrcoef(levels.value, levels.mean)[0, 1] < 0.9 * np.sqrt((levels.count / levels.size).mean()):
         return 1.0
-    squares = float(((levels.value - levels.mean) ** 2 * levels.count / variance).sum())
+    each = (levels.value - levels.mean) ** 2 * levels.count
+    if each.sum() > CLOSE * levels.within.sum():
+        return 1.0  # by the variance of each group: that of all may be the variance of a few
+    squares = float((each / variance).sum())
     return float(chi2.cdf(squares, len(levels.value)))
 
 
@@ -276,6 +295,8 @@ def _as_means_of_others(sight: Sight, look: Look, target: Values, called: str) -
         if not FEWEST_MEANS <= len(sizes) <= len(column) / MOST_MEANS:
             continue
         own, others = (_within(one[rows], groups[rows]) for one in (target, column))
+        if len(np.unique(groups[rows][own != 0])) < FEWEST_EXACT:
+            continue  # of so few groups with several rows, a line goes through all
         spread = float((own**2).sum() * (others**2).sum())
         if spread <= 0 or float(own @ others) > -0.5 * np.sqrt(spread):
             continue

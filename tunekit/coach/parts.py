@@ -27,6 +27,9 @@ BY_CHANCE = 3.0
 ALIKE = 0.9
 """Share of rows with equal features that also have equal targets, from which on they are taken to be copies."""
 
+UNLIKE = 0.05
+"""Chance of so few equal targets among copies, below which fewer than five pairs are no copies either."""
+
 MOST_HASHED = 2**30
 """Bytes of arrays that are compared."""
 
@@ -65,6 +68,8 @@ def twins(sight: Sight) -> Iterator[Finding]:
     hashes = None if data.horizon is not None else _hashes(data.columns)
     if hashes is None:
         return
+    from scipy.stats import binom
+
     train, test = folds.development, folds.test
     share = _share_doubled(hashes, train, test)
     count = round(share * len(test))
@@ -76,7 +81,8 @@ def twins(sight: Sight) -> Iterator[Finding]:
         return
     chance = _share_doubled(_shuffled(data.columns), train, test) if len(data.columns) > 1 else 0.0
     agreement, pairs = _agreement(sight, hashes)
-    if share < BY_CHANCE * chance or (pairs >= 5 and agreement < ALIKE):
+    unlike = (pairs >= 5 and agreement < ALIKE) or binom.cdf(round(agreement * pairs), pairs, ALIKE) < UNLIKE
+    if share < BY_CHANCE * chance or unlike:
         return  # so few different values that rows meet by chance, or rows that only look alike
     told = (
         f"{count:,} of {len(test):,} test rows ({share:.1%}) have exactly the features of a row that trains; "
