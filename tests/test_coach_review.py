@@ -68,9 +68,9 @@ def said(look: Any, given: Searched) -> list[tuple[str, str]]:
 def test_a_search_that_beats_nothing_is_a_problem() -> None:
     first = trial(0, "baseline", 100.0)
     assert said(baseline, searched([first, trial(1, "mlp", 60.0, spread=1.0)])) == [("good", "beats-baseline")]
-    for score in (99.5, 104.0):
+    for score, level in ((99.5, "hint"), (104.0, "problem")):
         worse = searched([first, trial(1, "mlp", score, spread=2.0)])
-        assert said(baseline, worse) == [("problem", "no-better-than-baseline")]
+        assert said(baseline, worse) == [(level, "no-better-than-baseline")]
     assert said(baseline, searched([first])) == []
 
 
@@ -78,15 +78,21 @@ def test_cheap_models_that_do_as_well_are_told_and_others_are_not() -> None:
     first = trial(0, "baseline", 100.0)
 
     def against(score: float, spread: float) -> list[tuple[str, str]]:
-        return said(cheap, searched([first, trial(1, "linear", 50.0), trial(2, "mlp", score, spread=spread)]))
+        return said(cheap, searched([first, trial(1, "linear", 50.0), *nets(score, spread)]))
+
+    def nets(score: float, spread: float = 0.0, count: int = 5) -> list[Trial]:
+        return [trial(2 + n, "mlp", score + n, spread=spread) for n in range(count)]
 
     assert against(49.8, 0.5) == [("hint", "cheap-as-good")]
     assert against(55.0, 0.5) == [("hint", "cheap-as-good")]
     assert against(40.0, 0.5) == [], "the net is better"
     assert against(44.0, 9.0) == [], "it may be better, nobody knows"
     assert against(51.0, 9.0) == [], "or worse"
-    (found,) = cheap(searched([first, trial(1, "linear", 50.0), trial(2, "mlp", 51.0)]))
-    assert found.change == "families=[tk.Baseline(), tk.Linear(), tk.Forest()],"
+    (found,) = cheap(searched([first, trial(1, "linear", 50.0), *nets(51.0)]))
+    assert found.change == "families=[tk.Baseline(), tk.Linear(), tk.Forest(), tk.Keras(net)],"
+    assert "the net is worse by 1.0" in found.text
+    assert said(cheap, searched([first, trial(1, "linear", 50.0), *nets(51.0, count=4)])) == [], "hardly tried"
+    assert said(cheap, searched([first, trial(1, "linear", 99.9, spread=2.0), *nets(104.0)])) == [], "neither learns"
 
 
 def test_the_test_on_folds_is_neither_too_eager_nor_blind() -> None:
@@ -219,6 +225,21 @@ def test_nets_that_overfit_at_once_are_told_with_the_knob() -> None:
     assert found.change == "", "the study has no line for that"
 
 
+def test_nets_that_know_the_rows_by_heart_are_told() -> None:
+    def deep(best: int) -> dict[str, Any]:
+        return curve(lambda epochs: np.exp(-epochs / 4.0), lambda epochs: 1.0 + 0.002 * np.abs(epochs - best))
+
+    (found,) = fits(searched([trial(0, "net", 1.0, **deep(8), **SPACE)]))
+    assert found.kind == "overfits-at-once"
+    assert "learnt by heart" in found.text
+    slow = curve(lambda epochs: 1.2 * np.exp(-epochs / 60.0), lambda epochs: 1.0 + 0.05 * np.abs(epochs - 9))
+    assert said(fits, searched([trial(0, "net", 1.0, **slow)])) == [("hint", "overfits-at-once")], "9 of 40 is early"
+    usual = curve(flat, lambda epochs: 0.6 + np.exp(-epochs / 4.0) + 0.002 * np.maximum(epochs - 20, 0))
+    others = [trial(n, "net", 1.0 + n, **usual) for n in (1, 2)]
+    assert said(fits, searched([trial(0, "net", 1.0, **deep(8)), *others])) == [("hint", "overfits-at-once")]
+    assert said(fits, searched(others)) == []
+
+
 def test_a_curve_that_only_jumps_does_not_turn_up() -> None:
     random = np.random.default_rng(6)
     false = 0
@@ -301,6 +322,16 @@ def test_best_values_at_their_bound_are_told_with_the_line() -> None:
         trials.append(trial(number, "net", score, dimensions=[UNITS], values={"units": units}))
     (found,) = edges(searched(trials))
     assert (found.kind, found.change) == ("edge", 'hp.Int("units", 16, 512, sampling="log", default=64)')
+
+
+def test_of_a_family_that_has_learnt_nothing_no_bound_is_told() -> None:
+    trials = []
+    for number in range(60):
+        units = int(2 ** np.random.default_rng(number).uniform(4, 7))
+        score = 130.0 - 8 * math.log2(units / 16)
+        trials.append(trial(number + 1, "net", score, dimensions=[UNITS], values={"units": units}))
+    assert said(edges, searched(trials)) == [("hint", "edge")]
+    assert said(edges, searched([trial(0, "baseline", 100.0), *trials])) == []
 
 
 def test_of_an_ordinary_search_nothing_bad_is_said() -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any
 
+from tunekit.coach.finding import Finding
+from tunekit.data.split import Split
 from tunekit.space import Dimension, Value
 
 if TYPE_CHECKING:
@@ -19,6 +24,58 @@ def kinds_line(study: Study, changed: Mapping[str, str]) -> str:
         return ""
     told = ", ".join(f"{text(name)}: {text(kind)}" for name, kind in {**kinds, **changed}.items())
     return f"kinds={{{told}}},"
+
+
+def together(study: Study, findings: Sequence[Finding]) -> list[Finding]:
+    """The same findings, whose lines with `kinds=` hold what others ask of it as well: pasted, one does for all.
+
+    Problems ask for what all of them say; a hint for that, and what others of its kind say.
+    """
+    asked = [_kinds_asked(one.change) for one in findings]
+    told = []
+    for own, finding in zip(asked, findings, strict=True):
+        if not own:
+            told.append(finding)
+            continue
+        joined: dict[str, str] = {}
+        for kinds, other in zip(asked, findings, strict=True):
+            if other.level == "problem" or (other.level, other.kind) == (finding.level, finding.kind):
+                joined |= kinds
+        told.append(replace(finding, change=kinds_line(study, joined)))
+    return told
+
+
+def _kinds_asked(line: str) -> dict[str, str]:
+    """What a line with `kinds=` says; {} of others."""
+    if not line.startswith("kinds={"):
+        return {}
+    return dict(literal_eval(line.removeprefix("kinds=").removesuffix(",")))
+
+
+def source_line(study: Study, change: str) -> str:
+    """What to add below the study so that its table is another one; "" for data that is no table.
+
+    Args:
+        study: the declaration.
+        change: what is done to the frame, such as ".drop_duplicates()".
+    """
+    return f"study.data.source = study.data.frame(){change}" if hasattr(study.data, "frame") else ""
+
+
+def assigned(column: str, value: str) -> str:
+    """The call that gives a frame's column another value, made of `table`.
+
+    >>> assigned("size", 'table["size"].clip(0, 9)')
+    '.assign(size=lambda table: table["size"].clip(0, 9))'
+    """
+    if column.isidentifier() and not iskeyword(column) and column != "self":
+        return f".assign({column}=lambda table: {value})"
+    return f".assign(**{{{text(column)}: lambda table: {value}}})"
+
+
+def split_line(split: Split) -> str:
+    """`split=` with all that it says."""
+    return f"split=tk.{split!r},"
 
 
 def families_line(study: Study, *, without: Sequence[str] = (), more: Sequence[str] = ()) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tunekit.coach.aims import imbalance, tail
+from tunekit.coach.changes import together
 from tunekit.coach.columns import constant, scales, seen_once
 from tunekit.coach.finding import Finding, most_urgent_first
 from tunekit.coach.leaks import ids, later_dates, target_means, telling_columns
+from tunekit.coach.loading import decided, left_out
 from tunekit.coach.parts import dates, drift, few_rows, new_gaps, twins
 from tunekit.coach.sight import Sight
 from tunekit.study.prepared import Prepared
@@ -21,6 +23,7 @@ LOOKS: tuple[Callable[[Sight], Iterator[Finding]], ...] = (
     target_means,
     later_dates,
     ids,
+    left_out,
     twins,
     new_gaps,
     drift,
@@ -31,6 +34,7 @@ LOOKS: tuple[Callable[[Sight], Iterator[Finding]], ...] = (
     constant,
     seen_once,
     scales,
+    decided,
 )
 """Each looks for one thing."""
 
@@ -57,4 +61,4 @@ def check(study: Study, *, prepared: Prepared | None = None) -> list[Finding]:
     ['leak', 'leak']
     """
     sight = Sight(study, study.prepare() if prepared is None else prepared)
-    return most_urgent_first([found for look in LOOKS for found in look(sight)])
+    return together(study, most_urgent_first([found for look in LOOKS for found in look(sight)]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tunekit.coach.changes import kinds_line, text
+from tunekit.coach.changes import assigned, kinds_line, source_line, text
 from tunekit.coach.finding import Finding
 from tunekit.coach.sight import Look, Sight, Values
 from tunekit.families import Linear, NetFamily
@@ -16,6 +16,14 @@ ONCE = 0.1
 
 ORDERS = 3.0
 """Orders of magnitude between a column's 1st and 99th percentile from which on its logarithm is proposed."""
+
+FEWEST_WIDE = 100
+"""Rows from which on the 1st and 99th percentile say how wide a column is."""
+
+SLANT = 0.6
+"""Of a column that is worth its logarithm: how far above its median it reaches in orders of magnitude, at least, as a
+share of how far below. Of a lognormal variable that is 1; of an exponential one, whose logarithm has a long tail below,
+0.45."""
 
 FAR = 20.0
 """So many times the width of the middle 99% away from the median a value is taken to be a mistake: of a lognormal
@@ -94,7 +102,8 @@ def _stand_in(sight: Sight, look: Look, values: Values) -> Finding | None:
                 f"{look.name!r} is {end:g} in {count:,} rows and from {others.min():.4g} to {others.max():.4g} in all "
                 f"others{sight.sampled}: it seems to stand for a gap. As a gap it does no harm."
             )
-            line = f"frame[{text(look.name)}] = frame[{text(look.name)}].replace({end:g}, np.nan)"
+            it = f"table[{text(look.name)}]"
+            line = source_line(sight.study, assigned(look.name, f"{it}.mask({it} == {end:g})"))
             return Finding("hint", "stand-in", f"{look.name!r}: {end:g} for a gap", words, line)
     return None
 
@@ -113,17 +122,22 @@ def _far(sight: Sight, look: Look, values: Values) -> Finding | None:
         f"{far[np.argmax(np.abs(far - middle))]:.6g}; 99% lie from {low:.4g} to {high:.4g}{sight.sampled}. Look "
         "whether they are mistakes."
     )
-    line = f"frame[{text(look.name)}] = frame[{text(look.name)}].clip({low:.4g}, {high:.4g})"
+    line = source_line(sight.study, assigned(look.name, f"table[{text(look.name)}].clip({low:.4g}, {high:.4g})"))
     return Finding("hint", "outliers", f"{look.name!r} has values far out", words, line)
 
 
 def _wide(sight: Sight, look: Look, values: Values, smooth: list[str]) -> Finding | None:
-    low, high = np.quantile(values, [0.01, 0.99])
-    if values.min() < 0 or low <= 0 or np.log10(high / low) < ORDERS:
+    if len(values) < FEWEST_WIDE or values.min() < 0:
+        return None
+    low, middle, high = np.quantile(values, [0.01, 0.5, 0.99])
+    if low <= 0 or np.log10(high / low) < ORDERS:
+        return None
+    if np.log(high / middle) < SLANT * np.log(middle / low):
         return None
     words = (
         f"{look.name!r} spans {np.log10(high / low):.1f} orders of magnitude: 98% of the rows lie from {low:.4g} to "
         f"{high:.4g}{sight.sampled}. Trees don't mind; {', '.join(smooth[:4])} learn more from its logarithm."
     )
-    line = f"frame[{text(look.name)}] = np.log1p(frame[{text(look.name)}])"
+    floor = "" if values.min() > 0 else f".clip({low:.4g})"
+    line = source_line(sight.study, assigned(look.name, f'table[{text(look.name)}]{floor}.transform("log")'))
     return Finding("hint", "logarithm", f"{look.name!r} spans orders of magnitude", words, line)

@@ -28,6 +28,12 @@ NEAR = 0.95
 AT_ONCE = 3
 """Epochs: a net whose best epoch is among these has seen each row three times."""
 
+EARLY = 0.25
+"""Of the epochs of a longer training: a best one before that is early, too."""
+
+BY_HEART = 0.05
+"""Of the validation loss: with a training loss of less than that, the training rows are known by heart."""
+
 FEWEST_EPOCHS = 6
 """A training of fewer was cut short by its time: that says nothing of the net's size."""
 
@@ -68,6 +74,17 @@ class Curve:
     def ended_early(self) -> bool:
         """Whether the best epoch is among the last ones: training ended before it was done."""
         return self.best > LATE * len(self.valid)
+
+    @property
+    def by_heart(self) -> bool:
+        """Whether training loss vanishes beside validation loss, when it is best or, if that is early, in the end."""
+        best, end = (0 < self.train[at] < BY_HEART * self.valid[at] for at in (self.best - 1, -1))
+        return bool(best or (end and self.is_early))
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the best epoch is among the first ones."""
+        return self.best <= max(AT_ONCE, EARLY * len(self.valid))
 
     @property
     def turns_up(self) -> bool:
@@ -136,8 +153,12 @@ def fits(searched: Searched) -> Iterator[Finding]:
             continue
         if _all(curves, lambda one: one.ended_early and one.train[one.best - 1] > NEAR * one.valid[one.best - 1]):
             yield _could_grow(family, best, curves)
-        elif _all(curves, lambda one: one.best <= AT_ONCE and one.turns_up):
-            yield _regularise(family, best, curves)
+            continue
+        for trials in (best, best[:1]):  # the best one alone says enough: others may be regularised, and worse
+            own = [curve for trial in trials for curve in curves_of(trial) if len(curve.valid) >= FEWEST_EPOCHS]
+            if own and _all(own, lambda one: one.by_heart or (one.is_early and one.turns_up)):
+                yield _regularise(family, trials, own)
+                break
 
 
 def _all(curves: Sequence[Curve], holds: object) -> bool:
@@ -172,9 +193,14 @@ def _ratio(curves: Sequence[Curve]) -> float:
 def _regularise(family: NetFamily, best: Sequence[Trial], curves: Sequence[Curve]) -> Finding:
     told = (
         f"In the best {len(best)} trial(s) of {family.name} the best epoch is "
-        f"{np.median([one.best for one in curves]):.0f} in the median; then validation loss rises while training loss "
-        "falls."
+        f"{np.median([one.best for one in curves]):.0f} of {np.median([len(one.valid) for one in curves]):.0f} "
+        "(medians over the folds)"
     )
+    if _all(curves, lambda one: one.by_heart):
+        least = np.median([one.train[-1] / one.valid[-1] for one in curves])
+        told += f"; training loss ends at {number(float(least))} of validation loss: the rows are learnt by heart."
+    else:
+        told += "; then validation loss does not fall any more while training loss does."
     knobs = [one for one in best[0].dimensions if called(one, REGULARISERS) and one.kind == "float"]
     change = ""
     if knobs:

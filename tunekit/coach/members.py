@@ -30,7 +30,7 @@ WASTED = 0.25
 """Share of the search's time that is worth a word."""
 
 FAIR = 5
-"""Trials that a family has had before it is said to have no weight: the first ones are defaults."""
+"""Trials that a family has had before it is said not to pay: the first ones are defaults."""
 
 FEWEST_FAILED = 3
 """Trials that failed for one reason."""
@@ -135,10 +135,10 @@ def _reason(error: str) -> str:
 
 
 def edges(searched: Searched) -> Iterator[Finding]:
-    """Best values at the edge of their range, as `tunekit.advice` finds them."""
+    """Best values at the edge of their range, as `tunekit.advice` finds them, of families that beat the baseline."""
     families = {family.name: family for family in searched.study.families}
     for one in advise(searched.trials, searched.prepared.metric.direction):
-        if one.kind != "edge" or one.family not in families:
+        if one.kind != "edge" or one.family not in families or not searched.learnt(one.family):
             continue
         latest: dict[str, Dimension] = {}
         for trial in searched.trials:

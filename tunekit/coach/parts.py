@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tunekit.coach.changes import kinds_line, text
+from tunekit.coach.calendar import days_in, spelling_of
+from tunekit.coach.changes import assigned, kinds_line, source_line, split_line, text
 from tunekit.coach.finding import Finding
 from tunekit.coach.sight import Sight, Values, some
 from tunekit.data.lazy import LazyRows
@@ -24,6 +26,9 @@ BY_CHANCE = 3.0
 
 ALIKE = 0.9
 """Share of rows with equal features that also have equal targets, from which on they are taken to be copies."""
+
+UNLIKE = 0.05
+"""Chance of so few equal targets among copies, below which fewer than five pairs are no copies either."""
 
 MOST_HASHED = 2**30
 """Bytes of arrays that are compared."""
@@ -63,16 +68,21 @@ def twins(sight: Sight) -> Iterator[Finding]:
     hashes = None if data.horizon is not None else _hashes(data.columns)
     if hashes is None:
         return
+    from scipy.stats import binom
+
     train, test = folds.development, folds.test
     share = _share_doubled(hashes, train, test)
     count = round(share * len(test))
     if share < FEW_TWINS or count < 2:
-        told = f"{count} of {len(test):,} test rows have exactly the features of a row that trains."
-        yield Finding("good", "no-twins", "test rows are new", told)
+        have = "has" if count == 1 else "have"
+        told = f"{count} of {len(test):,} test rows {have} exactly the features of a row that trains."
+        title = "hardly a test row equals one that trains" if count else "test rows are new"
+        yield Finding("good", "no-twins", title, told)
         return
     chance = _share_doubled(_shuffled(data.columns), train, test) if len(data.columns) > 1 else 0.0
     agreement, pairs = _agreement(sight, hashes)
-    if share < BY_CHANCE * chance or (pairs >= 5 and agreement < ALIKE):
+    unlike = (pairs >= 5 and agreement < ALIKE) or binom.cdf(round(agreement * pairs), pairs, ALIKE) < UNLIKE
+    if share < BY_CHANCE * chance or unlike:
         return  # so few different values that rows meet by chance, or rows that only look alike
     told = (
         f"{count:,} of {len(test):,} test rows ({share:.1%}) have exactly the features of a row that trains; "
@@ -88,15 +98,15 @@ def twins(sight: Sight) -> Iterator[Finding]:
 
 
 def _deduplicated(sight: Sight) -> str:
-    source, target = getattr(sight.study.data, "source", None), getattr(sight.study.data, "target", None)
-    if not isinstance(target, str):
-        return ""
-    if isinstance(source, str):
-        reader = "read_parquet" if source.endswith(".parquet") else "read_csv"
-        return f"data=tk.Table(pd.{reader}({text(source)}).drop_duplicates(), target={text(target)}),"
-    given = f"{getattr(source, '__name__', 'source')}()" if callable(source) else "frame"
-    given = "source()" if given == "<lambda>()" else given
-    return f"data=tk.Table({given}.drop_duplicates(), target={text(target)}),"
+    """The line that leaves copies out: rows that are equal in all that models read, and in their target."""
+    data = sight.study.data
+    beside = [one for one in (getattr(data, role, None) for role in ("id", "group", "weight")) if isinstance(one, str)]
+    beside += [one.name for one in sight.prepared.data.left_out]
+    beside += [name for name, kind in (getattr(data, "kinds", None) or {}).items() if kind == "drop"]
+    if not beside:
+        return source_line(sight.study, ".drop_duplicates()")
+    names = ", ".join(map(text, dict.fromkeys(beside)))
+    return source_line(sight.study, f".loc[lambda table: ~table.drop(columns=[{names}]).duplicated()]")
 
 
 def _hashes(columns: dict[str, Any]) -> npt.NDArray[np.uint64] | None:
@@ -136,23 +146,57 @@ def _agreement(sight: Sight, hashes: Any) -> tuple[float, int]:
 
 
 def dates(sight: Sight) -> Iterator[Finding]:
-    """A column of dates where rows are shuffled, so that models are judged on days that they have seen."""
-    if sight.prepared.data.time is not None or isinstance(sight.prepared.split, (TimeSplit, TimeHoldout)):
-        return
+    """A column of dates where rows are shuffled, so that models are judged on days that they have seen.
+
+    Dates that loading didn't read as such are told in any case: models see them as names or as numbers.
+    """
+    shuffled = sight.prepared.data.time is None and not isinstance(sight.prepared.split, (TimeSplit, TimeHoldout))
+    several = []
     for look in sight.columns:
-        known = look.all[~np.isnan(look.all)]
-        if look.kind != "date" or len(known) < len(look.all) / 2 or np.ptp(known) == 0:
+        days = look.all if look.kind == "date" else days_in(look)
+        if days is None or look.name == sight.time:
             continue
-        first, last = (pd.Timestamp(one, unit="s").date() for one in (known.min(), known.max()))
-        told = (
-            f"{look.name!r} runs from {first} to {last}, and {sight.prepared.split!r} shuffles the rows: models are "
-            "judged on days of which they have seen other rows. If they are to predict later rows, judge them on "
-            "later rows."
-        )
-        name = text(look.name)
-        change = f"time={name}," if sight.prepared.data.given_as == "Table" else f"time=table[{name}],"
-        yield Finding("hint", "shuffled-dates", "dates, but a shuffled split", told, change)
-        return
+        known = days[~np.isnan(days)]
+        if shuffled and len(known) >= len(days) / 2 and np.ptp(known) > 0:
+            first, last = (pd.Timestamp(one, unit="s") for one in (known.min(), known.max()))
+            told = f"{look.name!r} {'' if look.kind == 'date' else 'seems to hold dates as whole numbers, and '}"
+            name = text(look.name)
+            change = f"time={name}," if sight.prepared.data.given_as == "Table" else f"time=table[{name}],"
+            several.append(_seen_days(sight, f"{told}runs", first, last, change))
+    yield from several[:1]
+    spelt = [(look.name, look.texts, "a category") for look in sight.columns if look.is_category]
+    spelt += [(one.name, one.examples, "") for one in sight.prepared.data.left_out if one.kind == "category"]
+    for column, texts, read_as in spelt:
+        spelling = spelling_of(texts)
+        if spelling is None:
+            continue
+        found = f"{column!r} holds dates as texts ({spelling.format}), such as {texts[0]!r}"
+        found += "; the month may stand first" if spelling.ambiguous else ""
+        found += f", and {f'is read as {read_as}' if read_as else 'was left out, as hardly two are the same'}."
+        change = _reads_dates(sight, column, spelling.format, also_time=shuffled and not several)
+        if shuffled and not several:
+            several.append(_seen_days(sight, f"{found} It runs", spelling.first, spelling.last, change))
+            yield several[0]
+        else:
+            yield Finding("hint", "text-dates", f"{column!r} holds dates that are not read", found, change)
+
+
+def _seen_days(sight: Sight, found: str, first: Any, last: Any, change: str) -> Finding:
+    told = (
+        f"{found} from {first.date()} to {last.date()}, and {sight.prepared.split!r} shuffles the rows: models are "
+        "judged on days of which they have seen other rows. If they are to predict later rows, judge them on later "
+        "rows."
+    )
+    return Finding("hint", "shuffled-dates", "dates, but a shuffled split", told, change)
+
+
+def _reads_dates(sight: Sight, column: str, spelling: str, *, also_time: bool) -> str:
+    """The line that turns texts into dates and, where they are the rows' times, says so."""
+    parsed = f"pd.to_datetime(table[{text(column)}], format={text(spelling)})"
+    line = source_line(sight.study, assigned(column, parsed))
+    if line and also_time:
+        line = line.replace(" = ", ", study.data.time = ", 1) + f", {text(column)}"
+    return line and f"import pandas as pd; {line}"
 
 
 def new_gaps(sight: Sight) -> Iterator[Finding]:
@@ -240,10 +284,12 @@ def few_rows(sight: Sight) -> Iterator[Finding]:
         k = max(2, min(split.k - 1, len(folds.development) // FEWEST_JUDGES))
         told += f" Fewer folds leave more: {len(folds.development)} rows are too few for {split.k}."
         level: Any = "problem" if least < TOO_FEW_JUDGES else "hint"
-        yield Finding(level, "few-rows", "too few rows for so many folds", told, _split_line(split, k))
+        repeated: dict[str, Any] = {} if isinstance(split, TimeSplit) else {"repeats": 3}
+        change = split_line(replace(split, k=k, **repeated))
+        yield Finding(level, "few-rows", "too few rows for so many folds", told, change)
     elif isinstance(split, KFold) and not isinstance(split, TimeSplit) and split.repeats == 1 and least < FEW_JUDGES:
         told += " Folds that are drawn several times tell more."
-        yield Finding("hint", "few-judges", "few rows in a fold", told, _split_line(split, split.k))
+        yield Finding("hint", "few-judges", "few rows in a fold", told, split_line(replace(split, repeats=3)))
     if data.classes:
         counts = [np.bincount(data.target[valid].astype(int), minlength=len(data.classes)) for _, valid in folds.pairs]
         rarest = int(np.min(counts, axis=0).argmin())
@@ -254,8 +300,3 @@ def few_rows(sight: Sight) -> Iterator[Finding]:
                 "right changes its part of the score by a fifth or more."
             )
             yield Finding("hint", "rare-class", f"class {data.classes[rarest]!r} is rare", told)
-
-
-def _split_line(split: Any, k: int) -> str:
-    several = "" if isinstance(split, TimeSplit) else ", repeats=3"
-    return f"split=tk.{type(split).__name__}({k}{several}),"

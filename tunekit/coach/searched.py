@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tunekit.coach.noise import complete
+from tunekit.coach.noise import complete, difference
 from tunekit.ledger import Ledger
 from tunekit.study import Study
 from tunekit.study.blend import BASELINE, Candidate, best_first, load_candidate
@@ -69,3 +69,11 @@ class Searched:
     def gain(self, one: float, other: float) -> float:
         """By how much one score is better than another; negative where it is worse."""
         return other - one if self.prepared.metric.direction == "minimize" else one - other
+
+    def learnt(self, family: str) -> bool:
+        """Whether a family's best trial is better than the baseline, by more than noise; True without a baseline."""
+        first, best = self.best_of(BASELINE), self.best_of(family)
+        if first is None or best is None:
+            return first is None
+        found = difference(best, first, self.prepared)
+        return self.gain(best.score or 0.0, first.score or 0.0) > 0 if found is None else found.better

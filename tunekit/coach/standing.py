@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-from tunekit.coach.changes import families_line
+from tunekit.coach.changes import families_line, split_line
 from tunekit.coach.finding import Finding
+from tunekit.coach.members import FAIR
 from tunekit.coach.noise import difference
 from tunekit.coach.progress import next_hour
 from tunekit.coach.searched import Searched
@@ -30,13 +31,15 @@ FEWEST_BEST = 4
 
 
 def baseline(searched: Searched) -> Iterator[Finding]:
-    """Whether anything is better than the baseline."""
+    """Whether anything is better than the baseline.
+
+    A gain that may be chance is no proof that there is nothing to gain: then it is a hint.
+    """
     first = searched.best_of(BASELINE)
     best = searched.able[0] if searched.able else None
     if first is None or best is None:
         return
     found = difference(best, first, searched.prepared)
-    better = searched.gain(best.score or 0.0, first.score or 0.0) > 0 if found is None else found.better
     told = (
         f"The best trial, {best.name}, has {searched.metric} {score_text(best.score)}, the baseline "
         f"{score_text(first.score)}"
@@ -46,41 +49,51 @@ def baseline(searched: Searched) -> Iterator[Finding]:
             f"; over the folds the gain is {score_text(found.gain)} ± {score_text(found.error)} (chance "
             f"{found.chance:.2g})"
         )
-    if better:
+    if searched.learnt(best.family):
         yield Finding("good", "beats-baseline", "better than the baseline", f"{told}.")
     else:
         text = (
             f"{told}. The columns may say little about the target, or the rows may be too few: look at the data first."
         )
-        yield Finding("problem", "no-better-than-baseline", "nothing beats the baseline", text)
+        if searched.gain(best.score or 0.0, first.score or 0.0) > 0:
+            yield Finding("hint", "no-better-than-baseline", "not shown to beat the baseline", text)
+        else:
+            yield Finding("problem", "no-better-than-baseline", "nothing beats the baseline", text)
 
 
 def cheap(searched: Searched) -> Iterator[Finding]:
-    """Whether deep models are better than cheap ones."""
+    """Whether deep models are better than cheap ones, where the cheap ones have learnt something."""
     names = [family.name for family in searched.study.families if family.cheap and family.name != BASELINE]
-    deep = [family.name for family in searched.study.families if isinstance(family, NetFamily)]
-    first, other = searched.best_of(*names), searched.best_of(*deep)
-    if first is None or other is None:
+    nets = [family.name for family in searched.study.families if isinstance(family, NetFamily)]
+    tried = Counter(trial.family for trial in searched.trials if trial.same_as is None)
+    deep = [name for name in nets if tried[name] >= FAIR]
+    first, other, start = searched.best_of(*names), searched.best_of(*deep), searched.best_of(BASELINE)
+    if first is None or other is None or start is None or not searched.learnt(first.family):
         return
-    found, start = difference(other, first, searched.prepared), searched.best_of(BASELINE)
-    if found is None or found.better or start is None:
+    found = difference(other, first, searched.prepared)
+    if found is None or found.better:
         return
-    gained = searched.gain(other.score or 0.0, start.score or 0.0)
+    gained = searched.gain(first.score or 0.0, start.score or 0.0)
     if found.gain + 2 * found.error > LITTLE * gained:
         return  # it may well be better: that it is not shown to be says little
     told = (
         f"{first.name} has {searched.metric} {score_text(first.score)}, the best net, {other.name}, "
-        f"{score_text(other.score)}: over the folds the net gains {score_text(found.gain)} ± "
-        f"{score_text(found.error)}, at most {LITTLE:.0%} of what it gains over the baseline. The cheap one takes "
-        f"{first.seconds:.1f} s, the net {other.seconds:.1f} s."
+        f"{score_text(other.score)}: over the folds the net "
     )
+    if found.gain > 0:
+        told += f"gains {score_text(found.gain)} ± {score_text(found.error)}, at most {LITTLE:.0%} of what "
+        told += f"{first.name} gains over the baseline."
+    else:
+        told += f"is worse by {score_text(abs(found.gain))} ± {score_text(found.error)}."
+    told += f" The cheap one takes {first.seconds:.1f} s, the net {other.seconds:.1f} s."
     weights = _weights(searched)
     if any(weights.get(name, 0.0) > 0 for name in deep):
         told += " The blend still gains from nets."
         change = ""
     else:
         change = families_line(searched.study, without=deep)
-    yield Finding("hint", "cheap-as-good", f"{first.family} does as well as the nets", told, change)
+    which = "the nets" if len(deep) == len(nets) else ", ".join(deep)
+    yield Finding("hint", "cheap-as-good", f"{first.family} does as well as {which}", told, change)
 
 
 def _weights(searched: Searched) -> dict[str, float]:
@@ -109,12 +122,8 @@ def noise(searched: Searched) -> Iterator[Finding]:
     split = searched.prepared.split
     change = ""
     if isinstance(split, KFold) and not isinstance(split, TimeSplit):
-        change = f"split={_called(replace(split, repeats=3 * split.repeats))},"
+        change = split_line(replace(split, repeats=3 * split.repeats))
     yield Finding("hint", "noise", "noise is larger than what trials differ by", told, change)
-
-
-def _called(split: Any) -> str:
-    return f"tk.{split!r}"
 
 
 def converged(searched: Searched) -> Iterator[Finding]:

@@ -24,6 +24,24 @@ ClassWeights = tuple[float, ...] | str | None
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A column that loading left out on its own.
+
+    Args:
+        name: of the column.
+        kind: "category" if its texts are different in nearly every row, "number" if it numbers the rows, "" if it is
+            empty.
+        unique: whether no two rows share a value.
+        examples: some of its texts, from all over the rows.
+    """
+
+    name: str
+    kind: str
+    unique: bool = False
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Typed columns, a target and what a split needs to know. Nothing in it is learnt from rows.
 
@@ -39,6 +57,7 @@ class Dataset:
         group: int64 (n,) group numbers, or None.
         weight: float64 (n,) row weights, or None.
         notices: what loading decided on its own, in words.
+        left_out: the columns that it left out.
         targets: what the columns of `target` are, if there are several.
         ordered: whether the classes have an order.
         class_weight: what rows of each class weigh in training, or "balanced"; None for all the same. Of several
@@ -59,6 +78,7 @@ class Dataset:
     group: npt.NDArray[np.int64] | None = None
     weight: npt.NDArray[np.float64] | None = None
     notices: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     targets: tuple[Target, ...] = ()
     ordered: bool = False
     class_weight: ClassWeights | tuple[ClassWeights, ...] = None

@@ -14,7 +14,8 @@ import pandas as pd
 from tunekit.bundle.columns import KINDS, TEXTS, category_text, is_missing, typed_column
 from tunekit.bundle.texts import MOST_READ
 from tunekit.data.columnwise import Columns, typed_compactly
-from tunekit.data.dataset import BALANCED, ClassWeights, Dataset
+from tunekit.data.dataset import BALANCED, ClassWeights, Dataset, LeftOut
+from tunekit.data.reading import read_frame
 from tunekit.data.schema import Column, Schema
 from tunekit.data.targets import Target
 from tunekit.data.terms import LONGEST, too_long
@@ -28,6 +29,8 @@ MOST_CLASSES = 20
 ID_SHARE = 0.9
 """A text column with more different values than this share of its rows names its rows; models can't learn from it."""
 
+EXAMPLES = 200
+"""Texts that are remembered of a column that is left out."""
 
 SENTENCE = 5
 """Words from which on, on average, a text is read word by word."""
@@ -104,7 +107,8 @@ class Table:
         frame = self._labelled(frame, notices)
         columns_to_predict = {name: frame[name] for name in self.targets}
         target, classes, targets = typed_targets(columns_to_predict, self.kinds, self.classes)
-        columns, typed = self._features(frame, notices)
+        left_out: list[LeftOut] = []
+        columns, typed = self._features(frame, notices, left_out)
         return Dataset(
             schema=Schema(columns),
             columns=typed,
@@ -115,10 +119,22 @@ class Table:
             group=None if self.group is None else groups_of(frame[self.group], self.group),
             weight=self._weights(frame),
             notices=tuple(notices),
+            left_out=tuple(left_out),
             targets=targets,
             ordered=in_order(classes, self.ordered),
             class_weight=weights_by_class(self.class_weight, classes, targets),
         )
+
+    def frame(self) -> pd.DataFrame:
+        """The table as it is given, read anew: for a study that changes it before it is loaded.
+
+        Raises:
+            DataError: there is no such file, or it can't be read.
+
+        >>> data = Table(pd.DataFrame({"size": [1.0, 2.0], "price": [3.0, 5.0]}), target="price")
+        >>> data.source = data.frame().assign(size=lambda table: table["size"].clip(0.0, 1.5))
+        """
+        return read_frame(self.source() if callable(self.source) else self.source)
 
     def _frame(self) -> Columns:
         frame = Columns.of(self.source() if callable(self.source) else self.source)
@@ -151,7 +167,9 @@ class Table:
             frame = frame.where(~absent.to_numpy())
         return frame
 
-    def _features(self, frame: Columns, notices: list[str]) -> tuple[tuple[Column, ...], dict[str, npt.NDArray[Any]]]:
+    def _features(
+        self, frame: Columns, notices: list[str], left_out: list[LeftOut]
+    ) -> tuple[tuple[Column, ...], dict[str, npt.NDArray[Any]]]:
         roles = {*self.targets, self.group, self.weight, self.id}
         columns, typed = [], {}
         for name in frame.columns:
@@ -160,6 +178,7 @@ class Table:
             kind = self.kinds.get(name) or infer_kind(frame[name], name)
             if kind is None:
                 notices.append(f"column {name!r} is empty and left out")
+                left_out.append(LeftOut(name, ""))
                 continue
             if kind == "category" and name not in self.kinds and _is_text(frame[name]):
                 kind = "text"
@@ -175,11 +194,13 @@ class Table:
                     f"column {name!r} has a different text in nearly every row and is left out "
                     f"(kinds={{{name!r}: 'category'}} keeps it)"
                 )
+                left_out.append(LeftOut(name, kind, frame[name].is_unique, _examples(frame[name])))
                 continue
             if kind == "number" and name not in self.kinds and name != self.time and numbers_rows(frame[name]):
                 notices.append(
                     f"column {name!r} numbers the rows and is left out (kinds={{{name!r}: 'number'}} keeps it)"
                 )
+                left_out.append(LeftOut(name, kind, unique=True))
                 continue
             length = self._length(name) if kind in TEXTS else None
             columns.append(Column(name, kind, shape=() if length is None else (length,)))
@@ -466,6 +487,11 @@ def _are_dates(present: pd.Series[Any]) -> bool:
 
 def _names_rows(column: pd.Series[Any]) -> bool:
     return len(column) > MOST_CLASSES and column.nunique() > ID_SHARE * len(column)
+
+
+def _examples(column: pd.Series[Any]) -> tuple[str, ...]:
+    known = column.dropna()
+    return tuple(str(value) for value in known.iloc[:: max(1, len(known) // EXAMPLES)])
 
 
 def _is_text(column: pd.Series[Any]) -> bool:
