@@ -4,6 +4,7 @@ from tunekit.data.batches import Batches
 from tunekit.data.dataset import Dataset
 from tunekit.data.folds import Folds
 from tunekit.data.images import Arrays, Images
+from tunekit.data.kinds import infer_kind
 from tunekit.data.preparation import Preparation
 from tunekit.data.reading import GAPS, column_names, read_chunks, read_frame
 from tunekit.data.schema import Column, Encoded, Schema
@@ -18,7 +19,7 @@ from tunekit.data.split import (
     TimeSplit,
     default_split,
 )
-from tunekit.data.table import Table, infer_kind
+from tunekit.data.table import Table
 from tunekit.data.text import Text
 from tunekit.data.writing import write_chunks
 

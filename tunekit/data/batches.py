@@ -18,8 +18,8 @@ from tunekit.data.codes import CODES, amounts, check_codes
 from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import Drawn, Writer
 from tunekit.data.pixels import are_pictures
+from tunekit.data.roles import checked_kind, groups_of, in_order, row_times, row_weights, typed_y, weights_by_class
 from tunekit.data.schema import Column, Schema
-from tunekit.data.table import checked_kind, groups_of, in_order, row_times, row_weights, typed_y, weights_by_class
 from tunekit.data.targets import named_targets, told_one_hot
 from tunekit.errors import DataError
 

@@ -19,10 +19,7 @@ from tunekit.data.dataset import Dataset
 from tunekit.data.drawn import on_disk
 from tunekit.data.lazy import LazyRows, Places
 from tunekit.data.pixels import are_pictures, need_bytes
-from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
-from tunekit.data.store import MOST_IN_MEMORY
-from tunekit.data.table import (
-    Table,
+from tunekit.data.roles import (
     checked_kind,
     groups_of,
     in_order,
@@ -31,6 +28,9 @@ from tunekit.data.table import (
     typed_y,
     weights_by_class,
 )
+from tunekit.data.schema import COLUMN_INPUTS, Column, Schema
+from tunekit.data.store import MOST_IN_MEMORY
+from tunekit.data.table import Table
 from tunekit.data.targets import named_targets, told_one_hot
 from tunekit.errors import DataError
 

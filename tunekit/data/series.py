@@ -14,9 +14,11 @@ import pandas as pd
 from tunekit.bundle.columns import ARRAY, category_text, typed_column
 from tunekit.data.dataset import Dataset
 from tunekit.data.grid import Track, told_moment, told_time, tracks_of
+from tunekit.data.kinds import infer_kind, numbers_rows
 from tunekit.data.reading import read_frame
+from tunekit.data.roles import row_weights
 from tunekit.data.schema import CYCLES, Column, Schema
-from tunekit.data.table import Source, infer_kind, numbers_rows, row_weights
+from tunekit.data.table import Source
 from tunekit.data.windows import Ends, Windows
 from tunekit.errors import DataError
 
