@@ -324,6 +324,7 @@ def test_without_pillow_a_file_is_refused_in_words(monkeypatch: pytest.MonkeyPat
         array_column(["a.png"], (8, 8, 1), "uint8", "image")
 
 
+@pytest.mark.slow
 def test_a_bundle_predicts_files(tmp_path: Path) -> None:
     x, y = pictures(120)
     paths = written(tmp_path / "pictures", x)

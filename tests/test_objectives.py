@@ -345,6 +345,7 @@ def test_a_trial_is_exported_with_the_size_that_was_measured(folder: Path) -> No
     assert not (folder / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_is_run_again_marks_the_new_front(folder: Path) -> None:
     tunekit(folder, "search", "study.py", "--trials", "10", "--workers", "1")
     with closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as connection:

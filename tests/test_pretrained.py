@@ -299,7 +299,8 @@ def test_weights_in_the_format_of_those_that_keras_publishes(tmp_path: Path) -> 
         tk.Pretrained(mobile, weights=tmp_path / "now.h5").load_base()
 
 
-@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
 def test_a_base_of_keras_applications(tmp_path: Path, channels: int) -> None:
     def mobile() -> keras.Model:
         return keras.applications.MobileNetV2(alpha=0.35, include_top=False, weights=None, input_shape=(32, 32, 3))

@@ -338,6 +338,7 @@ def test_a_study_with_failed_trials_alone_says_why(tmp_path: Path) -> None:
     assert result.summary["trials"][0]["error"].splitlines()[0] in parsed.text
 
 
+@pytest.mark.slow
 def test_one_trial_is_enough(tmp_path: Path) -> None:
     kind = replace(kinds()["multiclass"], families=[tk.Baseline()], trials=1)
     result = run(tmp_path, kind)

@@ -147,9 +147,8 @@ def finish(folder: Path, before: dict[int, Any]) -> None:
     check_whole(folder, limit, before)
 
 
-@pytest.mark.parametrize(
-    ("kills", "seed"), [(3, 1), pytest.param(6, 4, marks=pytest.mark.slow)], ids=["thrice", "often"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "seed"), [(3, 1), (6, 4)], ids=["thrice", "often"])
 def test_killed_again_and_again_it_loses_nothing(tmp_path, kills, seed) -> None:
     prepare(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()")
     finish(tmp_path, kill_at_random(tmp_path, kills, seed))

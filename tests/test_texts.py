@@ -381,6 +381,7 @@ def check_bundle(result: Any, folder: Path, rows: dict[str, Any]) -> None:
     assert bundle.manifest["example"]["text"].split()[0] in ("the", "i", "and")
 
 
+@pytest.mark.slow
 def test_a_search_on_texts_without_nets(tmp_path: Path) -> None:
     texts, y = reviews(600)
     families = [tk.Baseline(), tk.Linear(), tk.Forest(), tk.XGBoost()]
@@ -423,6 +424,7 @@ def check_as_once_written(bundle: tk.Bundle, folder: Path) -> None:
     np.testing.assert_allclose(old.predict_proba({"text": texts}), bundle.predict_proba({"text": cut}), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_letters_tell_what_words_can_not(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(200) % 2

@@ -191,8 +191,8 @@ def test_trials_that_count_have_a_nested_run_per_fold(root: Path) -> None:
     assert run.data.tags["mlflow.parentRunId"] == nested["001 wide_deep"].info.run_id
     assert (run.data.tags["tunekit.fold"], run.data.tags["tunekit.family"]) == ("1", "wide_deep")
     assert (run.data.metrics["score"], run.data.metrics["best_epoch"]) == (21.0, 2.0)
-    for one in (run, nested["001 wide_deep"]):
-        assert [given.dataset.digest for given in one.inputs.dataset_inputs] == [("ab" * 32)[:36]]
+    [given] = nested["001 wide_deep"].inputs.dataset_inputs
+    assert given.dataset.digest == ("ab" * 32)[:36]
     assert (run.info.start_time, run.info.end_time) == ((DAY + 5) * 1000, (DAY + 6.5) * 1000)
     assert run.data.metrics["seconds"] == 1.5
     curve = client(root).get_metric_history(run.info.run_id, "loss")

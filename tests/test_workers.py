@@ -47,6 +47,7 @@ def check(one: Found, other: Found, *, least: int, close: float) -> None:
         assert one[key]["fold_scores"] == pytest.approx(other[key]["fold_scores"], rel=close), key
 
 
+@pytest.mark.slow
 def test_one_worker_and_two_find_the_same(tmp_path) -> None:
     one = search(tmp_path / "one", 12, workers=1)
     two = search(tmp_path / "two", 12, workers=2)
