@@ -330,6 +330,29 @@ def test_the_search_never_waits(root: Path) -> None:
     assert len(runs(root, "waits")[1]) == 24
 
 
+def test_the_parent_follows_a_search_that_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunekit.tracking.mlflow.GATHER_SECONDS", 0.05)
+    observer = MlflowObserver(root)
+    observer.study_started(replace(FACTS, name="follows"), [])
+    for one in TRIALS:
+        observer.trial_ended(one)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:  # nothing more is handed over
+        experiment = client(root).get_experiment_by_name("follows")
+        parents = (
+            []
+            if experiment is None
+            else client(root).search_runs([experiment.experiment_id], "tags.`tunekit.parent` = '1'")
+        )
+        if parents and parents[0].data.metrics.get("best_score") == 20.0:
+            break
+        time.sleep(0.1)
+    assert parents[0].data.metrics["best_score"] == 20.0
+    assert parents[0].data.metrics["trials_failed"] == 1
+    assert "001 wide_deep" in parents[0].data.tags["mlflow.note.content"]
+    observer.close()
+
+
 @pytest.mark.parametrize("kind", ["folder", "server", "scheme"])
 def test_a_failure_is_one_warning_and_harmless(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

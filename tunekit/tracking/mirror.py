@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Experiment, Run
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-PARENT, NUMBER, STATE, HOME = "tunekit.parent", "tunekit.trial", "tunekit.state", "tunekit.home"
+PARENT, NUMBER, HOME = "tunekit.parent", "tunekit.trial", "tunekit.home"
 FRONT, SEARCH = "tunekit.front", "tunekit.search"
 PLACES = (
     ("runs", "artifact_uri"),
@@ -105,6 +105,7 @@ class Mirror:
         self._machine: Any = None
         self._runs: dict[int, Run] = {}
         self._pending = Record()
+        self._flushed = time.monotonic()
         self._rows: list[DatasetInput] = []
 
     def start(self, facts: StudyFacts, trials: Sequence[Trial]) -> None:
@@ -141,12 +142,8 @@ class Mirror:
         if not _is_mirrored(run):
             record = trial_record(trial, self._standings.facts)
             if run is None:
-                tags = {MLFLOW_PARENT: self._parent, KIND: "trial", NUMBER: str(trial.number), **self._common_tags()}
-                # Each tag that is set later is looked up before; that of the state says that the rest was written.
-                tags |= {name: value for name, value in record.tags.items() if name != STATE}
-                run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=trial.name)
-                self._runs[trial.number] = run
-                record.tags = {STATE: record.tags[STATE]}
+                of_trial = {MLFLOW_PARENT: self._parent, KIND: "trial", NUMBER: str(trial.number)}
+                run = self._runs[trial.number] = self._begin(trial.name, start, record, of_trial)
             self._log(run.info.run_id, record)
             summary = self._standings.facts.file(trial, MODEL_SUMMARY)
             if summary is not None:
@@ -155,12 +152,13 @@ class Mirror:
         self._standings.add(trial)
         self._pending.points += progress_record(self._standings, end).points
 
-    def flush(self) -> None:
-        """Write what has gathered for the parent run."""
-        if self._standings is not None and self._pending != Record():
-            self._pending.tags[MLFLOW_NOTE] = note(self._standings)
-            self._log(self._parent, self._pending)
-        self._pending = Record()
+    def flush(self, every: float = 0.0) -> None:
+        """Write what has gathered for the parent run, unless that was done in the last `every` seconds."""
+        if self._standings is None or self._pending == Record() or time.monotonic() - self._flushed < every:
+            return
+        self._pending.tags[MLFLOW_NOTE] = note(self._standings)
+        self._log(self._parent, self._pending)
+        self._pending, self._flushed = Record(), time.monotonic()
 
     def end(self, summary: dict[str, Any]) -> None:
         """Write the judgement, and close the parent run."""
@@ -214,13 +212,18 @@ class Mirror:
     def _add_fold(self, trial: Trial, fold: int, run: Run | None) -> None:
         assert self._standings is not None, "start() comes first"
         start, end = fold_span(trial, fold)
+        record = fold_record(trial, fold, self._standings.facts)
         if run is None:
-            above = self._runs[trial.number].info.run_id
-            tags = {MLFLOW_PARENT: above, KIND: "fold", SEARCH: self._parent, **self._common_tags()}
-            name = fold_name(trial, fold)
-            run = self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
-        self._log(run.info.run_id, fold_record(trial, fold, self._standings.facts))
+            of_fold = {MLFLOW_PARENT: self._runs[trial.number].info.run_id, KIND: "fold", SEARCH: self._parent}
+            run = self._begin(fold_name(trial, fold), start, record, of_fold)
+        self._log(run.info.run_id, record)
         self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
+
+    def _begin(self, name: str, start: int, record: Record, tags: Mapping[str, str]) -> Run:
+        """Create a nested run with all its tags: one that is set later costs MLflow a look for it, and an insertion."""
+        tags = {**tags, **self._common_tags(), **record.tags}
+        record.tags = {}
+        return self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
 
     def _mark_front(self, front: Sequence[int]) -> None:
         """Let the trials of the Pareto front be found by a tag."""
@@ -378,6 +381,8 @@ def make_database(root: Path) -> None:
         make: Any = SqlAlchemyStore  # published without types
         store = make(f"sqlite:///{partial.as_posix()}", (root / "artifacts").as_uri())
         store.engine.dispose()
+        with closing(sqlite3.connect(partial)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # it lasts; MLflow ends some ten transactions for a trial
         partial.replace(database)
 
 
@@ -432,8 +437,8 @@ def _rows_of(facts: StudyFacts) -> list[DatasetInput]:
 
 
 def _is_mirrored(run: Run | None) -> bool:
-    """Whether a nested run is whole: its tags come with its contents, and its status last."""
-    return run is not None and STATE in run.data.tags and run.info.status != "RUNNING"
+    """Whether a nested run is whole: its status comes last."""
+    return run is not None and run.info.status != "RUNNING"
 
 
 def _only_new(params: dict[str, str], known: dict[str, str]) -> Record:

@@ -19,6 +19,9 @@ from tunekit.trial import Trial
 if TYPE_CHECKING:
     from tunekit.tracking.mirror import Mirror
 
+GATHER_SECONDS = 15.0
+"""What trials add to the parent run is written this often: it costs MLflow as much as half a trial's own run."""
+
 FLUSH_SECONDS = 30.0
 """How long `close` waits for what is not yet mirrored."""
 
@@ -162,6 +165,18 @@ class MlflowObserver(Observer):
                 self._thread = threading.Thread(target=self._work, name="tunekit-mlflow", daemon=True)
                 self._thread.start()
 
+    def _handed_over(self) -> Iterator[Callable[[Mirror], None] | None]:
+        """The jobs in order, until the end; None where there has been none for a while."""
+        while True:
+            try:
+                job = self._jobs.get(timeout=GATHER_SECONDS)
+            except queue.Empty:
+                yield None
+                continue
+            if job is None:
+                return
+            yield job
+
     def _report(self) -> None:
         if self._failure is not None and not self._warned:
             self._warned = True
@@ -176,10 +191,10 @@ class MlflowObserver(Observer):
                 from tunekit.tracking.mirror import Mirror
 
                 mirror = Mirror(self._root, self._tracking_uri, self._fresh)
-                while (job := self._jobs.get()) is not None:
-                    job(mirror)
-                    if self._jobs.empty():
-                        mirror.flush()
+                for job in self._handed_over():
+                    if job is not None:
+                        job(mirror)
+                    mirror.flush(every=GATHER_SECONDS)
                 mirror.close()
         except Exception as error:  # whatever it is: MLflow is a mirror, and the ledger holds the truth
             first = next(iter(str(error).splitlines()), "")
