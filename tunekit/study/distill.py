@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from tunekit.families.student import Student
 from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate
 from tunekit.study.bundling import convert_nets, plan_of
+from tunekit.study.effort import usable_cores
 from tunekit.study.lesson import Lesson
 from tunekit.study.prepared import Prepared
 from tunekit.study.rivals import Rival, report
@@ -143,7 +143,7 @@ def _students(study: Study, lesson: Lesson, log_folder: Path, folder: Path) -> t
     stores = folder / "data"
     for name, (train, valid) in lessons.items():
         lesson.write(stores / name, train, valid, derive_seed(study.seed, "munging", name))
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     executor = LocalExecutor(1, threads, log_folder / "executor.log", stores)
 
     def fit(name: str, length: Length | None) -> Any:
