@@ -23,6 +23,7 @@ from tunekit.families import (
     Forest,
     LightGBM,
     Linear,
+    Neighbors,
     XGBoost,
     default_families,
 )
@@ -48,7 +49,13 @@ BOOSTERS: dict[str, Callable[[], Boosting]] = {
     "lightgbm": brief(LightGBM),
     "catboost": brief(CatBoost),
 }
-FAMILIES: dict[str, Callable[[], Family]] = {"baseline": Baseline, "linear": Linear, "forest": Forest, **BOOSTERS}
+FAMILIES: dict[str, Callable[[], Family]] = {
+    "baseline": Baseline,
+    "linear": Linear,
+    "forest": Forest,
+    "neighbors": Neighbors,
+    **BOOSTERS,
+}
 """Every family of arrays; a new one gets the contract by being listed."""
 
 NAMES = [pytest.param(name, marks=marks(make)) for name, make in FAMILIES.items()]
@@ -162,7 +169,7 @@ def test_files_hold_no_pickle(case, tmp_path: Path) -> None:
     files = ["model.json", "model.npz", *own, "preparation.npz"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
     facts = load_facts(tmp_path)
-    assert facts["kind"] in ("constant", "linear", "trees")
+    assert facts["kind"] in ("constant", "linear", "neighbors", "trees")
     assert json.loads((tmp_path / "model.json").read_text()) == facts
     for name in ("model.npz", "preparation.npz"):
         with np.load(tmp_path / name, allow_pickle=False) as arrays:

@@ -175,7 +175,7 @@ RARE = ["Web_developer", "DevOps", "Graphic_designer"]
 
 
 EXTRA = [kind() for kind in (tk.LightGBM, tk.CatBoost) if not marks(kind)]
-FAMILIES: list[Any] = [tk.Baseline(), tk.Linear(), tk.XGBoost(), *EXTRA, tk.Forest(), tk.MLP()]
+FAMILIES: list[Any] = [tk.Baseline(), tk.Linear(), tk.XGBoost(), *EXTRA, tk.Forest(), tk.Neighbors(), tk.MLP()]
 each = pytest.mark.parametrize("family", FAMILIES, ids=[family.name for family in FAMILIES])
 
 

@@ -29,6 +29,7 @@ from tunekit.families import (
     Keras,
     LightGBM,
     Linear,
+    Neighbors,
     WideDeep,
     XGBoost,
 )
@@ -195,7 +196,7 @@ def constant(fold: Any, level: float) -> ArrayModel:
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-@pytest.mark.parametrize("family", LIGHT, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [*LIGHT, Neighbors()], ids=lambda family: family.name)
 def test_a_trial_from_its_first_question_to_its_end(data, tmp_path, family, task) -> None:
     conductor, told = Conductor(), task_of(family, task=task)
     assert run_here(conductor, data(task), tmp_path, told)
@@ -214,7 +215,7 @@ def test_a_trial_from_its_first_question_to_its_end(data, tmp_path, family, task
         assert (tmp_path / f"fold{number}" / "model.json").exists()
 
 
-@pytest.mark.parametrize("family", [*LIGHT, Steps()], ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [*LIGHT, Neighbors(), Steps()], ids=lambda family: family.name)
 def test_values_that_are_not_new_stop_it_before_anything_is_fitted(data, tmp_path, family) -> None:
     conductor = Conductor(new=False)
     assert run_here(conductor, data("regression"), tmp_path, task_of(family))
@@ -395,10 +396,11 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "lightgbm": {"num_leaves": 60, "learning_rate": 0.2, "lambda_l2": 20.0, "cat_smooth": 1.0},
     "catboost": {"depth": 3, "learning_rate": 0.2, "l2_leaf_reg": 9.0, "subsample": 0.5},
     "forest": {"kind": "random", "trees": 100, "min_samples_leaf": 7},
+    "neighbors": {"neighbors": 50},
 }
 
 
-@pytest.mark.parametrize("family", LIGHT, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [*LIGHT, Neighbors()], ids=lambda family: family.name)
 def test_what_is_remembered_changes_no_result(data, tmp_path, family) -> None:
     def run(name: str, **values: Any) -> dict[str, Any]:
         run_here(Conductor(values), data("regression"), tmp_path / name, task_of(family))

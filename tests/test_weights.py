@@ -97,7 +97,7 @@ def kernels() -> Any:
 
 
 FAST: list[tuple[Callable[..., Any], Family]] = [
-    *((prices, family) for family in (tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest(), tk.MLP())),
+    *((prices, family) for family in (tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest(), tk.Neighbors(), tk.MLP())),
     *((prices, kind()) for kind in (tk.LightGBM, tk.CatBoost) if not marks(kind)),
     (several, tk.MLP()),
     (pictures, tk.ConvNet()),

@@ -33,6 +33,7 @@ _HOMES = {
     "MLP": "tunekit.families",
     "Median": "tunekit.stopping",
     "Metric": "tunekit.metrics",
+    "Neighbors": "tunekit.families",
     "NeverStop": "tunekit.stopping",
     "Pretrained": "tunekit.families",
     "RealMLP": "tunekit.families",

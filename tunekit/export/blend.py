@@ -21,10 +21,13 @@ from tunekit.errors import ExportError
 from tunekit.export.combining import add_combination
 from tunekit.export.features import Encoding, Prepared
 from tunekit.export.graph import ROWS, Graph, Value
+from tunekit.export.neighbors import add_neighbors
 from tunekit.export.plan import BlendPlan, Member
 from tunekit.export.side_by_side import SideBySide
 from tunekit.export.trees import add_trees, bare_base
 from tunekit.families.base import load_facts
+from tunekit.families.neighbors import KIND as NEIGHBORS
+from tunekit.families.neighbors import Neighborhood
 from tunekit.families.one_by_one import KIND as SEVERAL
 from tunekit.families.one_by_one import target_folder
 from tunekit.families.tree_arrays import TreeArrays
@@ -34,7 +37,7 @@ NetConverter = Callable[[int], list[onnx.ModelProto]]
 
 Made = TypeVar("Made")
 
-_KINDS = ("constant", "linear", "trees", "feature", "keras")
+_KINDS = ("constant", "linear", "trees", "feature", NEIGHBORS, "keras")
 
 
 def blend_graph(plan: BlendPlan, convert_nets: NetConverter) -> tuple[onnx.ModelProto, dict[str, str]]:
@@ -147,6 +150,8 @@ def _model(prepared: Prepared, facts: dict[str, Any], arrays: dict[str, Any], me
         trees = TreeArrays.from_arrays(arrays)
         raw_trees = add_trees(graph, prepared.features(facts["layout"]), trees)
         return _linked(graph, raw_trees or prepared.encoding.repeated(bare_base(trees)), trees.link)
+    if facts["kind"] == NEIGHBORS:
+        return add_neighbors(graph, prepared.features(facts["layout"]), Neighborhood.from_arrays(arrays))
     raise ExportError(f"member {member.label!r} is of kind {facts['kind']!r}; expected one of {', '.join(_KINDS)}")
 
 

@@ -14,6 +14,7 @@ from tunekit.families.joint import Joint
 from tunekit.families.light_gbm import LightGBM
 from tunekit.families.linear import Linear
 from tunekit.families.mlp import MLP
+from tunekit.families.neighbors import Neighbors
 from tunekit.families.nets import NetData, NetFamily
 from tunekit.families.pretrained import Pretrained
 from tunekit.families.realmlp import RealMLP
@@ -35,6 +36,7 @@ __all__ = [
     "Keras",
     "LightGBM",
     "Linear",
+    "Neighbors",
     "NetData",
     "NetFamily",
     "Part",

@@ -329,7 +329,7 @@ class ArrayModel(Fitted):
     """A fitted model that is arrays and a function of them.
 
     Args:
-        kind: the exporter's word for it: "constant", "feature", "linear" or "trees".
+        kind: the exporter's word for it: "constant", "feature", "linear", "trees" or "neighbors".
         layout: which layout of `Preparation` it reads.
         preparation: of the fold.
         arrays: what `model.npz` holds.

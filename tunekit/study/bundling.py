@@ -21,6 +21,7 @@ from tunekit.export.converting import NET, convert_trial, converted
 from tunekit.export.net_files import write_nets
 from tunekit.families import NetFamily
 from tunekit.families.base import load_facts
+from tunekit.families.neighbors import KIND as NEIGHBORS
 from tunekit.families.student import Student
 from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate, load_candidate
@@ -138,9 +139,21 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
                     lambda position, place, rows: run(write_nets, candidates[position], (wanted.form, place, rows)),
                     overwrite=wanted.overwrite,
                 )
+        if holding := [one.trial.name for one in candidates if _holds_rows(one)]:
+            wanted.told(
+                f"what is written holds training rows, scaled but legible, and their targets ({', '.join(holding)}): "
+                "hand it on only to those who may see them"
+            )
     finally:
         ledger.close()
     return folder
+
+
+def _holds_rows(candidate: Candidate) -> bool:
+    """Whether its models are training rows."""
+    folder = candidate.folders[0]
+    parts = [folder, *(path for path in folder.glob("target*") if path.is_dir())]
+    return any(load_facts(part)["kind"] == NEIGHBORS for part in parts)
 
 
 def _single(ledger: Ledger, trials: dict[int, Trial], summary: dict[str, Any], prepared: Prepared) -> Candidate | None:
