@@ -233,7 +233,8 @@ def test_multiclass_with_the_study_that_init_writes(tmp_path) -> None:
     table.to_csv(tmp_path / "penguins.csv", index=False)
     told = tunekit(tmp_path, "init", "penguins.csv", "--target", "species").stdout
     assert "multiclass" in told
-    tunekit(tmp_path, "search", "study.py", "--trials", "8")  # every family's defaults, and xgboost's second ones
+    # every family's defaults, and xgboost's second ones; nets of ten folds would take minutes each
+    tunekit(tmp_path, "search", "study.py", "--trials", "8", "--budget", "60s")
     summary = shown(tmp_path)
     check_summary(summary, folds=10)  # five, drawn twice: there are few penguins
     families = {trial["family"] for trial in summary["trials"] if trial["state"] == "complete"}
