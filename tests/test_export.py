@@ -19,6 +19,7 @@ from blends import (  # type: ignore[import-not-found]
     no_nets,
     save,
 )
+from onnx import numpy_helper
 
 from tunekit.bundle import Bundle
 from tunekit.data.schema import calendar
@@ -173,6 +174,17 @@ def test_forest_thresholds_divide_float32_numbers_as_float64_ones_do() -> None:
             np.testing.assert_array_equal(x <= inclusive, x.astype(np.float64) <= thresholds)
             strict = float32_thresholds(thresholds, inclusive=False)
             np.testing.assert_array_equal(x < strict, x.astype(np.float64) < thresholds)
+
+
+def test_what_leaves_of_a_forest_share_is_stored_once(tmp_path) -> None:
+    made = house("multiclass", tmp_path)
+    write_bundle(made.plan(made.fit("forest", 1.0)), tmp_path / "model", no_nets)
+    tables = [numpy_helper.to_array(one) for one in onnx.load(tmp_path / "model" / "model.onnx").graph.initializer]
+    stored = [table for table in tables if table.ndim == 2 and table.shape[1] == 3 and table.dtype == np.float32]
+    held = [np.load(path)["value"] for path in sorted(tmp_path.glob("**/model.npz"))]
+    assert len(stored) == len(held) == 2  # folds
+    for values, fold in zip(stored, held, strict=True):
+        assert len(values) == len(np.unique(values, axis=0)) < len(fold) / 2
 
 
 def test_a_forest_of_large_numbers_that_differ_little(tmp_path) -> None:

@@ -3,7 +3,8 @@
 Comparisons give the same side as in the library that trained the trees: features are float32, and a float64
 threshold has a float32 neighbour that divides all float32 numbers the same way. Leaves are float32 too, as XGBoost's
 are. Those that fill one output are summed by the operator. Where each leaf holds one value per class, the operator
-only finds the leaf of each tree, and its values are looked up: so that the nodes are stored once, not once per class.
+only finds the leaf of each tree, and its values are looked up: so that the nodes are stored once, not once per class,
+and so are values that leaves share.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tunekit.families.tree_arrays import NOWHERE, TreeArrays
 _BELOW_OR_EQUAL, _BELOW, _MEMBER = 0, 1, 6  # nodes_modes
 _SUM = 1  # aggregate_function
 
-_MOST_LEAVES = 2**24
+_MOST_PLACES = 2**24
 """Whole numbers up to here are exact in float32."""
 
 Ints = npt.NDArray[np.int64]
@@ -111,19 +112,30 @@ def _centered(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float32],
 
 
 def _looked_up(graph: Graph, features: str, trees: TreeArrays, layout: _Layout, targets: Ints) -> str:
-    """Float32 (n, outputs): the operator gives each tree's leaf, (n, T); its values are looked up and summed."""
-    numbers = np.arange(len(layout.leaves)).astype(np.float32)
-    if len(numbers) > _MOST_LEAVES:
-        raise ExportError(
-            f"a forest has {len(numbers)} leaves; expected at most {_MOST_LEAVES}: fit fewer or smaller trees, or "
-            "leave it out of the blend"
-        )
-    leaf = _ensemble(graph, features, trees, layout, layout.owner, numbers, len(layout.roots))
+    """Float32 (n, outputs): the operator gives the place of each tree's values, (n, T); they are looked up and summed.
+
+    Most leaves of a forest hold rows of one class, so that few values differ from all others: they are stored once.
+    """
     values = np.zeros((len(layout.leaves), trees.outputs), dtype=np.float32)
     columns = targets[layout.owner][:, None] + np.arange(trees.width)
     np.put_along_axis(values, columns, trees.value[layout.leaves], axis=1)
-    found = graph.node("Gather", graph.constant(values), graph.cast(leaf, "int64"), axis=0)  # (n, T, outputs)
+    distinct, places = _distinct(values)
+    if len(distinct) > _MOST_PLACES:
+        raise ExportError(
+            f"a forest has leaves of {len(distinct)} different values; expected at most {_MOST_PLACES}: fit fewer or "
+            "smaller trees, or leave it out of the blend"
+        )
+    place = _ensemble(graph, features, trees, layout, layout.owner, places.astype(np.float32), len(layout.roots))
+    found = graph.node("Gather", graph.constant(distinct), graph.cast(place, "int64"), axis=0)  # (n, T, outputs)
     return graph.node("ReduceSum", found, graph.constant(np.array([1], dtype=np.int64)), keepdims=0)
+
+
+def _distinct(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], Ints]:
+    """The rows that differ, and the position of each row among them."""
+    values = np.ascontiguousarray(values)
+    whole = values.view(np.dtype((np.void, values.itemsize * values.shape[1])))[:, 0]
+    _, first, places = np.unique(whole, return_index=True, return_inverse=True)
+    return values[first], places
 
 
 def _ensemble(
