@@ -7,9 +7,8 @@ import numbers
 import posixpath
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 from tunekit.objectives import COSTS
@@ -18,7 +17,7 @@ from tunekit.tracking.front import front_rows
 from tunekit.tracking.observer import StudyFacts
 from tunekit.tracking.standings import Standings, facts_text, score_text, seconds_text, spread, spread_text, trial_name
 from tunekit.tracking.summary import combination_lines, interval_text, out_of_fold
-from tunekit.trial import Epoch, State, Trial
+from tunekit.trial import State, Trial
 
 STATUS = {
     State.COMPLETE: "FINISHED",
@@ -110,17 +109,14 @@ def fold_span(trial: Trial, fold: int) -> tuple[int, int]:
 def trial_record(trial: Trial, facts: StudyFacts) -> Record:
     """All that the run of one ended trial holds.
 
-    Curves: fold 0 has the plain names of its logs, so that trials compare in one chart; other folds are "fold3/loss".
+    Its curves are those of its first fold, so that trials compare in one chart; other folds' are in runs of their own.
     Epochs aren't timed one by one: their timestamps spread evenly over their fold.
     """
     _, end = span(trial)
     params = {"family": trial.family, "seed": str(trial.seed)}
     params.update({metric_key(name): str(value)[:PARAM_LIMIT] for name, value in trial.values.items()})
     record = Record(params=params, tags=trial_tags(trial, facts))
-    for point, moment in _moments(trial):
-        for name, value in point.logs.items():
-            plain = point.fold == 0 and name not in OWN_METRICS
-            record.add(name if plain else f"fold{point.fold}/{name}", value, moment, point.epoch)
+    _add_curve(record, trial, 0)
     for fold, score in enumerate(trial.fold_scores):
         record.add("fold_score", score, fold_span(trial, fold)[1], fold)
     for fold, epoch in enumerate(trial.best_epochs):
@@ -136,12 +132,14 @@ def trial_record(trial: Trial, facts: StudyFacts) -> Record:
     return record
 
 
-def _moments(trial: Trial) -> Iterator[tuple[Epoch, int]]:
-    """Each point of the curve with its timestamp."""
-    for fold, points in groupby(trial.curve, key=lambda point: point.fold):
-        start, end = fold_span(trial, fold)
-        own = list(points)
-        yield from ((point, start + (end - start) * place // len(own)) for place, point in enumerate(own, start=1))
+def _add_curve(record: Record, trial: Trial, fold: int) -> None:
+    """Add what was logged at the epochs of a fold."""
+    points = [point for point in trial.curve if point.fold == fold]
+    start, end = fold_span(trial, fold)
+    for place, point in enumerate(points, start=1):
+        for name, value in point.logs.items():
+            key = name if name not in OWN_METRICS else f"epoch/{name}"
+            record.add(key, value, start + (end - start) * place // len(points), point.epoch)
 
 
 def fold_name(trial: Trial, fold: int) -> str:
@@ -155,9 +153,7 @@ def fold_record(trial: Trial, fold: int, facts: StudyFacts) -> Record:
     tags = {**whole.tags, "tunekit.fold": str(fold)}
     record = Record(params=whole.params, tags={name: tag for name, tag in tags.items() if name not in OF_TRIALS})
     start, end = fold_span(trial, fold)
-    for point, moment in _moments(trial):
-        for name, value in point.logs.items() if point.fold == fold else ():
-            record.add(name if name not in OWN_METRICS else f"epoch/{name}", value, moment, point.epoch)
+    _add_curve(record, trial, fold)
     record.add("score", trial.fold_scores[fold], end)
     record.add("seconds", (end - start) / 1000, end)
     if fold < len(trial.best_epochs):
