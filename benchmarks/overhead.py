@@ -18,7 +18,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def of_tracking(study_file: Path, budget: str, workers: int | None) -> dict[str,
         mirror.start(facts, trials[:2])  # what is imported and made by the first is no cost of the others
         mirror.flush()
         others = trials[2:]
-        steps = {
+        steps: dict[str, list[Callable[[], None]]] = {
             "a_trial": [partial(mirror.trial, trial) for trial in others],
             "parent": [mirror.flush],
             "end": [partial(mirror.end, result.summary)],
