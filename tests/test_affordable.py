@@ -83,6 +83,42 @@ def test_an_impossible_limit_says_what_is_possible(result: Result, tmp_path: Pat
     assert not (tmp_path / "model").exists()
 
 
+def test_members_that_are_fitted_once_more_are_measured_as_such(result: Result, tmp_path: Path) -> None:
+    limit = 0.3
+    said: list[str] = []
+    of_folds = Bundle.load(result.export(tmp_path / "folds", size=limit)).manifest["facts"]["ensemble"]
+    folder = result.export(tmp_path / "once", size=limit, refit=True, tell=said.append)
+    of_all = Bundle.load(folder).manifest["facts"]["ensemble"]
+    assert limit / 3 < size_of(folder) <= limit
+    assert of_all["serving"]["costs"]["size"] == pytest.approx(size_of(folder), rel=0.01)
+    assert of_all["oof_score"] < of_folds["oof_score"], (
+        "one model a member takes less room: more of them, or better ones"
+    )
+    assert "with one model a member" in said[0]
+    assert said[-1] == f"what was fitted on all rows costs {of_all['serving']['costs']['size']:.3g} MB"
+
+
+def test_members_that_grew_beyond_the_limits_are_selected_again(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grown(said: list[str]) -> list[float]:
+        return [float(text.split()[-2]) for text in said if text.startswith("what was fitted on all rows costs")]
+
+    whole: list[str] = []
+    result.export(tmp_path / "whole", size=100, refit=True, tell=whole.append)
+    limit = 0.97 * grown(whole)[0]  # the whole blend is within that before it learns from all rows
+    monkeypatch.setattr("tunekit.study.bundling.ROOM", 1.0)
+    said: list[str] = []
+    assert size_of(result.export(tmp_path / "model", size=limit, refit=True, tell=said.append)) <= limit
+    costs = grown(said)
+    assert len(costs) > 1
+    assert costs[0] > limit >= costs[-1]
+    monkeypatch.setattr("tunekit.study.bundling.TRIES", 1)
+    with pytest.raises(ExportError, match=r"fitted on all rows, the blend costs .* MB .*; expected .* MB at most"):
+        result.export(tmp_path / "other", size=limit, refit=True)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_trial_and_a_limit_contradict_each_other(result: Result, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="trial=1 with a limit of latency or size; expected one"):
         result.export(tmp_path / "model", trial=1, latency=2)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tunekit.ensemble import Chosen, Combination, Greedy
 from tunekit.errors import ExportError
+from tunekit.export import BlendPlan
 from tunekit.export.converting import converted
 from tunekit.export.serving import costs_of
 from tunekit.ledger import Ledger
@@ -43,6 +44,8 @@ TIMES = 5
 SECONDS = 60.0
 """Of selecting and judging, each time."""
 
+ONCE = " (with one model a member, of a fold's rows)"
+
 Members = tuple[tuple[Candidate, float], ...]
 
 
@@ -57,7 +60,14 @@ class _Found:
 
 
 def affordable(
-    study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], serving: Serving
+    study: Study,
+    prepared: Prepared,
+    ledger: Ledger,
+    summary: dict[str, Any],
+    serving: Serving,
+    *,
+    once: bool = False,
+    room: float = 1.0,
 ) -> dict[str, Any]:
     """The "ensemble" of a summary, or another one that is within the limits, with what that costs.
 
@@ -67,27 +77,47 @@ def affordable(
         ledger: holds the trials' files.
         summary: of the search, with its blend.
         serving: the limits.
+        once: members will be fitted once more, on all rows: their first fold's model stands for the one that they will
+            have. `costs_once_more` measures what came of it.
+        room: share of the limits to use.
 
     Raises:
         ExportError: no blend is within the limits; the message says what the smallest possible costs.
     """
     whole = summary["ensemble"]
-    scale = _Scale(study, prepared, ledger, serving)
+    scale = _Scale(study, prepared, ledger, serving, once)
+    serving = serving.scaled(room)
     candidates = _candidates(study, ledger, prepared, whole)
     by_number = {one.trial.number: one for one in candidates}
     members = [by_number[one["trial"]] for one in whole["members"]]
     before = scale.costs(members, [one["weight"] for one in whole["members"]], _combination(whole, prepared))
     if serving.fits(before):
-        told = f"the blend costs {costs_text(before)}, within {costs_text(serving.limits)}"
-        return {**whole, "serving": {"limits": serving.limits, "costs": before, "told": told}}
+        told = f"the blend costs {costs_text(before)}{ONCE if once else ''}, within {costs_text(scale.serving.limits)}"
+        return {**whole, "serving": {"limits": scale.serving.limits, "costs": before, "told": told}}
     able = [one for one in candidates if one.trial.family != BASELINE] or candidates
     able = _worth_measuring(able, {one.trial.number for one in members})
     found = _search(scale, able, serving)
     judgement = judged_blend(found.members, found.combination, candidates, None, prepared, Limit(study.seed, SECONDS))
     blend = Blend(found.members, found.chosen, found.combination, candidates[0], judgement)
     ensemble = ensemble_summary(blend, prepared)
-    told = _told(summary, ensemble, before, found.costs, serving)
-    return {**ensemble, "serving": {"limits": serving.limits, "costs": found.costs, "told": told}}
+    told = _told(summary, ensemble, before, found.costs, scale)
+    return {**ensemble, "serving": {"limits": scale.serving.limits, "costs": found.costs, "told": told}}
+
+
+def costs_once_more(
+    study: Study, prepared: Prepared, ledger: Ledger, serving: Serving, plan: BlendPlan, members: Sequence[Candidate]
+) -> dict[str, float]:
+    """What a blend costs whose members were fitted once more.
+
+    Args:
+        study: the declaration.
+        prepared: its rows.
+        ledger: of the study.
+        serving: says which costs.
+        plan: of the export.
+        members: with one model each.
+    """
+    return _Scale(study, prepared, ledger, serving, once=True).costs(members, plan.weights.tolist(), plan.combination)
 
 
 def _candidates(study: Study, ledger: Ledger, prepared: Prepared, whole: Mapping[str, Any]) -> list[Candidate]:
@@ -126,11 +156,13 @@ class _Scale:
     prepared: Prepared
     ledger: Ledger
     serving: Serving
+    once: bool
 
     def costs(
         self, members: Sequence[Candidate], weights: Sequence[float], combination: Combination | None
     ) -> dict[str, float]:
-        """Of a blend, those that are limited."""
+        """Of a blend, those that are limited; with one model a member if they are fitted once more."""
+        members = [replace(one, folds=1) for one in members] if self.once else members
         convert_nets(self.study, self.prepared, self.ledger, list(members))
         plan = plan_of(self.study, self.prepared, list(members), list(weights))
         plan = replace(plan, combination=combination)
@@ -215,7 +247,7 @@ def _told(
     ensemble: Mapping[str, Any],
     before: Mapping[str, float],
     after: Mapping[str, float],
-    serving: Serving,
+    scale: _Scale,
 ) -> str:
     whole, metric, direction = summary["ensemble"], summary["metric"], summary["direction"]
     scores = ensemble["oof_score"], whole["oof_score"]
@@ -223,7 +255,8 @@ def _told(
     share = f" ({abs(scores[0] / scores[1] - 1):.1%})" if scores[1] else ""
     costs = f"What that costs{share}" if sign * scores[0] > sign * scores[1] else "That costs nothing"
     return (
-        f"{len(ensemble['members'])} member(s) at {costs_text(after)}, within {costs_text(serving.limits)}; the best "
-        f"blend has {len(whole['members'])} at {costs_text(before)}. {costs}: {metric} {scores[0]:.5g} out of fold "
+        f"{len(ensemble['members'])} member(s) at {costs_text(after)}{ONCE if scale.once else ''}, within "
+        f"{costs_text(scale.serving.limits)}; the best blend has {len(whole['members'])} at {costs_text(before)}. "
+        f"{costs}: {metric} {scores[0]:.5g} out of fold "
         f"against {scores[1]:.5g}, and {ensemble['test_score']:.5g} against {whole['test_score']:.5g} on the test rows"
     )

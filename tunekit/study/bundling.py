@@ -27,7 +27,7 @@ from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate, load_candidate
 from tunekit.study.earlier import bring_bases
 from tunekit.study.prepared import Prepared
-from tunekit.study.serving import Serving
+from tunekit.study.serving import Serving, costs_text
 from tunekit.trial import Trial
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ MOST_CHECKED_VALUES = 8 * 2**20
 
 LEAST_CHECKED = 50
 """Test rows that an export is compared on however large they are."""
+
+ROOM = 0.9
+"""Of the limits, for what a fold's models cost that stand for those of all rows."""
+
+TRIES = 3
+"""Selections under limits, where members are fitted once more and may be too large then."""
 
 CONVERTING_SECONDS = 600.0
 """A net that takes longer to convert is given up."""
@@ -93,33 +99,10 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
         absent = [member["trial"] for member in members if member["trial"] not in trials]
         if absent:
             raise StudyError(f"trial(s) {absent} of the blend are not in the ledger; run `tunekit search` again")
-        if wanted.serving is not None and not wanted.distill:
-            from tunekit.study.affordable import affordable
-
-            summary = {**summary, "ensemble": affordable(study, prepared, ledger, summary, wanted.serving)}
-            members = summary["ensemble"]["members"]
-            wanted.told(summary["ensemble"]["serving"]["told"])
-        candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in members]
-        weights = [member["weight"] for member in members]
-        plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
-        if wanted.refit and wanted.refit is not True:
-            from tunekit.study.refit import refitted_in_time
-
-            anew = refitted_in_time(study, prepared, ledger, candidates, weights, float(wanted.refit))
-            names = [one.trial.name for one, before in zip(anew, candidates, strict=True) if one is not before]
-            told = f"fitted once more on all {len(prepared.data):,} rows, unjudged: {', '.join(names) or 'none'}"
-            candidates = anew
-            summary = {**summary, "ensemble": {**summary["ensemble"], "refit": {"told": told}}}
-            plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
-        elif wanted.refit:
-            from tunekit.study.refit import refitted
-
-            found = refitted(study, prepared, ledger, candidates, plan.combined)
-            candidates = found.members
-            once_more = {"test_score": found.score, "told": found.told}
-            summary = {**summary, "ensemble": {**summary["ensemble"], "refit": once_more}}
-            plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
-            wanted.told(found.told)
+        if wanted.serving is None or wanted.distill:
+            summary, plan, candidates = _as_wanted(study, prepared, ledger, summary, wanted)
+        else:
+            summary, plan, candidates = _within_limits(study, prepared, ledger, summary, wanted, wanted.serving)
         if wanted.distill:
             from tunekit.study.distill import distilled
 
@@ -147,6 +130,72 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
     finally:
         ledger.close()
     return folder
+
+
+Blended = tuple[dict[str, Any], BlendPlan, list[Candidate]]
+"""A summary, what is exported of it, and the members."""
+
+
+def _as_wanted(study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], wanted: Wanted) -> Blended:
+    """The blend of a summary, its members fitted once more where that is wanted."""
+    from tunekit.study.refit import refitted, refitted_in_time
+
+    ensemble = summary["ensemble"]
+    numbers = [member["trial"] for member in ensemble["members"]]
+    trials = {trial.number: trial for trial in ledger.trials()}
+    candidates = [load_candidate(ledger, trials[number], prepared) for number in numbers]
+    weights = [member["weight"] for member in ensemble["members"]]
+    plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
+    if not wanted.refit:
+        return summary, plan, candidates
+    if wanted.refit is True:
+        found = refitted(study, prepared, ledger, candidates, plan.combined)
+        candidates, told = found.members, {"test_score": found.score, "told": found.told}
+        wanted.told(found.told)
+    else:
+        anew = refitted_in_time(study, prepared, ledger, candidates, weights, float(wanted.refit))
+        names = [one.trial.name for one, before in zip(anew, candidates, strict=True) if one is not before]
+        candidates = anew
+        told = {"told": f"fitted once more on all {len(prepared.data):,} rows, unjudged: {', '.join(names) or 'none'}"}
+    summary = {**summary, "ensemble": {**ensemble, "refit": told}}
+    return summary, _as_searched(plan_of(study, prepared, candidates, weights), summary), candidates
+
+
+def _within_limits(
+    study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], wanted: Wanted, serving: Serving
+) -> Blended:
+    """The best blend within the limits.
+
+    Members that are fitted once more are selected by a fold's models, some of which grow with their rows: they are
+    measured when they are there, and selected again if they have grown too much.
+
+    Raises:
+        ExportError: there is none.
+    """
+    from tunekit.study.affordable import affordable, costs_once_more
+
+    room, costs = ROOM if wanted.refit is True else 1.0, {}
+    for _ in range(TRIES):
+        ensemble = affordable(study, prepared, ledger, summary, serving, once=wanted.refit is True, room=room)
+        wanted.told(ensemble["serving"]["told"])
+        found = _as_wanted(study, prepared, ledger, {**summary, "ensemble": ensemble}, wanted)
+        if wanted.refit is not True:
+            return found
+        _, plan, members = found
+        costs = costs_once_more(study, prepared, ledger, serving, plan, members)
+        wanted.told(f"what was fitted on all rows costs {costs_text(costs)}")
+        if serving.fits(costs):
+            narrowed = found[0]
+            ensemble = narrowed["ensemble"]
+            ensemble = {**ensemble, "serving": {**ensemble["serving"], "costs": costs}}
+            narrowed = {**narrowed, "ensemble": ensemble}
+            weights = plan.weights.tolist()
+            return narrowed, _as_searched(plan_of(study, prepared, members, weights), narrowed), members
+        room *= 0.95 * min(limit / costs[name] for name, limit in serving.limits.items())
+    raise ExportError(
+        f"fitted on all rows, the blend costs {costs_text(costs)} after {TRIES} selections; expected "
+        f"{costs_text(serving.limits)} at most: allow more, or export without --refit"
+    )
 
 
 def _holds_rows(candidate: Candidate) -> bool:

@@ -55,6 +55,10 @@ class Serving:
         """Whether costs are within the limits."""
         return all(costs[name] <= limit for name, limit in self.limits.items())
 
+    def scaled(self, share: float) -> Serving:
+        """A share of each limit."""
+        return Serving(**{name: share * limit for name, limit in self.limits.items()})
+
 
 def costs_text(costs: Mapping[str, float]) -> str:
     """Costs, or limits, in words.
