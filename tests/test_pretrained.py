@@ -426,14 +426,15 @@ class OneNet(tk.ConvNet):
 
 
 def earlier() -> tk.Study:
-    families = [tk.Baseline(), OneNet()]
-    return tk.Study("earlier", data=tk.Images(squares), families=families, split=tk.StratifiedKFold(2))
+    families, split = [tk.Baseline(), OneNet()], tk.StratifiedKFold(2)
+    return tk.Study("earlier", data=tk.Images(squares), metric="accuracy", families=families, split=split)
 
 
 def later(**more: Any) -> tk.Study:
     net = tk.Pretrained(tk.from_study(earlier(), "convnet", **more))
     net.epochs, net.fine_tuning_epochs = 4, 2
-    return tk.Study("later", data=tk.Images(cropped), families=[tk.Baseline(), net], split=tk.Holdout())
+    families = [tk.Baseline(), net]
+    return tk.Study("later", data=tk.Images(cropped), metric="accuracy", families=families, split=tk.Holdout())
 
 
 def test_a_study_without_the_net_is_refused(tmp_path: Path) -> None:
