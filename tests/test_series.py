@@ -588,7 +588,7 @@ def test_the_study_of_the_weather_forecasts_from_raw_windows(tmp_path: Path) -> 
 
     study = load_study(Path(__file__).parents[1] / "studies" / "weather.py")
     net = next(family for family in study.families if family.name == "recurrent")
-    net.epochs = 2  # type: ignore[attr-defined]
+    net.epochs = 1  # type: ignore[attr-defined]
     result = study.run(trials=4, workers=1, root=tmp_path / "mlruns", observers=[Listener()])
     result.export(tmp_path / "model")
     summary = result.summary
