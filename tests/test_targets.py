@@ -23,6 +23,8 @@ from tunekit.study.prepared import prepare
 from tunekit.training.nets import fit_net
 from tunekit.training.trial import load_fold
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 LABELS = ["Web_developer", "Mobile_developer", "Data_scientist"]
 
 
@@ -266,11 +268,11 @@ def test_a_search_for_numbers_and_classes_with_nets(tmp_path: Path) -> None:
     table = houses(600)
     nets = [tk.MLP(), tk.WideDeep()]
     for net in nets:
-        net.epochs = 20
+        net.epochs = 10
     families = [tk.Baseline(), tk.Linear(), tk.XGBoost(), *nets]
     data = tk.Table(table, target=TARGETS)
-    made = tk.Study("houses", data=data, families=families, split=tk.KFold(2), also_minimize=["latency"])
-    result = searched(made, tmp_path, 7)
+    made = tk.Study("houses", data=data, families=families, split=tk.Holdout(), also_minimize=["latency"])
+    result = searched(made, tmp_path, 5)
     assert result.summary["ensemble"]["oof_score"] < 0.6
     for trial in result.summary["trials"]:
         bundle = tk.Bundle.load(result.export(tmp_path / f"model{trial['number']}", trial=trial["number"]))

