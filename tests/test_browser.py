@@ -19,9 +19,10 @@ def searched(tmp_path_factory) -> Path:
     folder: Path = tmp_path_factory.mktemp("seen")
     houses().to_csv(folder / "train.csv", index=False)
     data = 'tk.Table(HERE / "train.csv", target="Sale_Price")'
-    families = "tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.MLP()"
-    write_study(folder, data, families, options="split=tk.KFold(2, test=0.2)")
-    tunekit(folder, "search", "study.py", "--trials", "6", "--workers", "1")
+    families = "tk.Baseline(), tk.Linear(), net"
+    code = "net = tk.MLP()\nnet.epochs = 4"
+    write_study(folder, data, families, code=code, options="split=tk.KFold(2, test=0.2)")
+    tunekit(folder, "search", "study.py", "--trials", "3", "--workers", "1")
     tunekit(folder, "export", "study.py", "-o", "model")
     tunekit(folder, "report", "study.py", "--no-columns")
     return folder

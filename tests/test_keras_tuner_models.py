@@ -957,7 +957,7 @@ class Tuned(keras_tuner.HyperModel):
         return model
 
     def fit(self, hp, model, *args, **kwargs):
-        epochs, batch_size = hp.Int("epochs", 4, 12), hp.Choice("batch_size", [16, 32])
+        epochs, batch_size = hp.Int("epochs", 4, 8), hp.Choice("batch_size", [16, 32])
         return model.fit(*args, epochs=epochs, batch_size=batch_size, **kwargs)
 """
 
@@ -974,7 +974,7 @@ def test_a_study_of_a_hypermodel_with_a_fit_of_its_own(tmp_path: Path) -> None:
     for driver in ("optuna:tpe", "hyperopt:tpe"):
         study.driver = find_driver(driver)
         root = tmp_path / driver.partition(":")[0]
-        result = study.run(trials=5, workers=2, root=root, observers=[])
+        result = study.run(trials=3, workers=1, root=root, observers=[])
         summary = result.summary
         assert [trial["error"] for trial in summary["trials"] if trial["state"] == "failed"] == []
         trials = [trial for trial in summary["trials"] if trial["state"] == "complete"]

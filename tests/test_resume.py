@@ -74,8 +74,10 @@ def ended(root: Path) -> dict[int, Any]:
     return kept
 
 
-def kill_at_random(folder: Path, kills: int, seed: int) -> dict[int, Any]:
+def kill_at_random(folder: Path, kills: int, seed: int, family: str = "*") -> dict[int, Any]:
     """Start a long search again and again, killing its conductor at some moment after it has begun to run trials.
+
+    Trials of the family, if one is named.
 
     Returns what had ended at the last kill, after checking that each kill kept all that had ended by then.
     """
@@ -83,12 +85,12 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> dict[int, Any]:
     before: dict[int, Any] = {}
     root = folder / "mlruns"
     for kill in range(kills):
-        known = started_trials(root)
+        known = started_trials(root, family)
         more = moments.randint(1, 3)
         with started(command("search", "study.py", "--budget", "1h"), folder) as process:
             if kill == 0:  # MLflow makes its database in dozens of steps: none of them may be the last
                 wait_until((root / "mlflow.db.partial").exists, "MLflow's database is being made")
-            wait_until(lambda known=known, more=more: started_trials(root) >= known + more, f"{more} trial(s) more")
+            wait_until(lambda known=known, more=more: started_trials(root, family) >= known + more, f"{more} trial(s)")
             with pytest.raises(subprocess.TimeoutExpired):  # still at work: not what is tested if it ended by itself
                 process.wait(moments.uniform(0.0, 0.6))
             helpers = psutil.Process(process.pid).children(recursive=True)
@@ -101,8 +103,8 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> dict[int, Any]:
     return before
 
 
-def started_trials(root: Path) -> int:
-    return len(list((root / "studies" / "small" / "trials").glob("*")))
+def started_trials(root: Path, family: str) -> int:
+    return len(list((root / "studies" / "small" / "trials").glob(f"*-{family}")))
 
 
 def check_whole(folder: Path, limit: int, before: dict[int, Any]) -> None:
@@ -139,24 +141,26 @@ def check_retries(trials: list[dict[str, Any]]) -> None:
             assert same == trial["values"] or one["state"] == "interrupted"
 
 
-def finish(folder: Path, before: dict[int, Any]) -> None:
-    """Let the search go on and end by itself, some trials later, and look at all that it left."""
+def finish(folder: Path, before: dict[int, Any], more: int) -> None:
+    """Let the search go on and end by itself, so many trials later, and look at all that it left."""
     run = [record for record, _ in before.values() if record["same_as"] is None]
-    limit = len(run) + 12  # more than what is planned: defaults and portfolios
+    limit = len(run) + more
     tunekit(folder, "search", "study.py", "--trials", str(limit))
     check_whole(folder, limit, before)
 
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_loses_nothing(tmp_path) -> None:
-    prepare(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()")
-    finish(tmp_path, kill_at_random(tmp_path, kills=6, seed=4))
+    prepare(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), tk.Linear(), tk.Forest()")
+    # more than what is planned: defaults and portfolios
+    finish(tmp_path, kill_at_random(tmp_path, kills=3, seed=4), more=8)
 
 
 @pytest.mark.slow  # TensorFlow is imported for each run
 def test_killed_with_nets_in_flight_it_loses_nothing(tmp_path) -> None:
     prepare(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), tk.Keras(net, epochs=30)", code=NET)
-    finish(tmp_path, kill_at_random(tmp_path, kills=3, seed=2))
+    finish(tmp_path, kill_at_random(tmp_path, kills=1, seed=2, family="net"), more=2)
+    assert ("net", "interrupted") in {(one["family"], one["state"]) for one in records(tmp_path / "mlruns")}
 
 
 # Ctrl-C

@@ -11,7 +11,7 @@ from tunekit.study import load_study
 LIGHT = "tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()"
 NETS = """
 net = tk.MLP()
-net.epochs = 4
+net.epochs = 2
 """
 
 CLOSE = 1e-12
