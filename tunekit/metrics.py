@@ -87,7 +87,7 @@ class Metric:
         Raises:
             MetricError: the metric can't be computed on these rows.
         """
-        shaped = self._shaped(predictions)
+        shaped = self.shaped(predictions)
         weights = {} if weight is None else {"sample_weight": weight}
         try:
             score = float(self.function(target, shaped, **weights))
@@ -114,7 +114,8 @@ class Metric:
         """A score that every other one beats."""
         return float("inf") if self.direction == "minimize" else float("-inf")
 
-    def _shaped(self, predictions: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    def shaped(self, predictions: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+        """What the function takes of predictions (n, outputs): (n,), or (n, K) probabilities."""
         single = predictions.shape[1] == 1
         if self.needs == "rank" and not single:
             return middle_class(predictions).astype(float)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,11 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.ensemble.judged import Predictions
-from tunekit.errors import MetricError
+from tunekit.ensemble.resampling import resampled
 from tunekit.metrics import Metric
 
-RESAMPLES = 500
-FEWEST = 50
 LEVEL = 0.95
 
 
@@ -67,17 +64,17 @@ def judge(
         predictions: "blend", "single" and, if there are such, "baseline" and "cheap": (n, outputs) each.
         names: how to call "single" and "cheap" in words, and "members" (how many the blend has).
         seed: of the resampling.
-        seconds: for the resampling; with little time there are fewer samples, but at least `FEWEST`.
+        seconds: for the resampling; with little time there are fewer samples: see `resampled`.
     """
     scores = {name: metric.score(target, one, weight) for name, one in predictions.items()}
-    resampled = _resample(metric, target, weight, predictions, seed, seconds)
+    drawn = resampled(metric, target, weight, predictions, seed, seconds)
     sign = -1.0 if metric.direction == "minimize" else 1.0
-    gains = sign * (resampled["blend"] - resampled["single"])
+    gains = sign * (drawn["blend"] - drawn["single"])
     gain = sign * (scores["blend"] - scores["single"])
     gain_interval = _interval(gains)
 
     def gain_over(other: str) -> tuple[float, float] | None:
-        return _interval(sign * (resampled["blend"] - resampled[other])) if other in resampled else None
+        return _interval(sign * (drawn["blend"] - drawn[other])) if other in drawn else None
 
     beaten, cheap = gain_over("baseline"), gain_over("cheap")
     verdict = _verdict(gain, gain_interval, beaten, scores, names, metric)
@@ -88,7 +85,7 @@ def judge(
         verdict += f" {names['cheap']} {how}: {scores['cheap']:.5g}{noise}."
     return Judgement(
         blend=scores["blend"],
-        intervals={name: _interval(drawn) for name, drawn in resampled.items()},
+        intervals={name: _interval(scores) for name, scores in drawn.items()},
         single=scores["single"],
         baseline=scores.get("baseline"),
         gain=gain,
@@ -134,34 +131,9 @@ def gain_over(
         seconds: for the resampling; see `judge`.
     """
     sign = -1.0 if metric.direction == "minimize" else 1.0
-    resampled = _resample(metric, target, weight, {"one": one, "other": other}, seed, seconds)
+    drawn = resampled(metric, target, weight, {"one": one, "other": other}, seed, seconds)
     gain = sign * (metric.score(target, one, weight) - metric.score(target, other, weight))
-    return Gain(gain, _interval(sign * (resampled["one"] - resampled["other"])))
-
-
-def _resample(
-    metric: Metric,
-    target: npt.NDArray[np.float64],
-    weight: npt.NDArray[np.float64] | None,
-    predictions: dict[str, Predictions],
-    seed: int,
-    seconds: float,
-) -> dict[str, npt.NDArray[np.float64]]:
-    random = np.random.default_rng(seed)
-    found: dict[str, list[float]] = {name: [] for name in predictions}
-    deadline = time.monotonic() + seconds
-    for sample in range(RESAMPLES):
-        if sample >= FEWEST and time.monotonic() > deadline:
-            break
-        rows = random.integers(0, len(target), len(target))
-        drawn = None if weight is None else weight[rows]
-        try:
-            scores = {name: metric.score(target[rows], one[rows], drawn) for name, one in predictions.items()}
-        except MetricError:  # a sample without one of the classes
-            continue
-        for name, score in scores.items():
-            found[name].append(score)
-    return {name: np.array(scores) for name, scores in found.items()}
+    return Gain(gain, _interval(sign * (drawn["one"] - drawn["other"])))
 
 
 def _interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
