@@ -277,7 +277,7 @@ FACTORY_REASONS = {
     "uncompiled": r"factory 'uncompiled' returned a model that is not compiled; expected model\.compile\(",
     "three_units": r"factory 'three_units': the model has 3 output units; expected 1 for a regression target",
     "diverges": r"the loss became nan .* in epoch 1; expected a finite number",
-    "hangs": r"out of time: \d+ s of 25 s",
+    "hangs": r"out of time: \d+ s of 40 s",
     "grows": r"out of memory: \d\.\d GiB of 2\.0 GiB",
     "aborts": r"the process was ended by signal 6 \(SIGABRT\)",
     "crashes_later": r"the process ended by itself \(exit code 7\)",
@@ -290,8 +290,8 @@ def test_every_bad_factory_is_one_failed_trial(tmp_path) -> None:
     bad = [f"tk.Keras({name}, epochs=3, batch_size=32)" for name in FACTORY_REASONS if name != "crashes_later"]
     bad.append("tk.Keras(crashes_later, epochs=3, batch_size=32, callbacks=callbacks)")
     study = prepare(tmp_path, ", ".join([GOOD, *bad, "tk.Keras(sound, epochs=3, batch_size=32)"]), BAD_FACTORIES)
-    # A child with TensorFlow has some 700 MiB; the sound ones take a few seconds of their 25.
-    limits = Limits(seconds=25, memory=2048 * MIB)
+    # A child with TensorFlow has some 700 MiB; the sound ones take a few seconds of their forty.
+    limits = Limits(seconds=40, memory=2048 * MIB)
     count = len(bad) + 4
     result = study.run(trials=count, workers=2, root=tmp_path / "mlruns", observers=[], limits=limits)
     check(result.summary, FACTORY_REASONS)

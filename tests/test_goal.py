@@ -335,7 +335,7 @@ patient.epochs = patient.patience = 10**6
 
 @pytest.mark.slow  # the whole of its budget
 def test_a_net_that_would_outlast_the_budget_ends_within_it_with_its_best_epoch(tmp_path) -> None:
-    summary = run(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), patient", code=PATIENT, budget=22.0, workers=1)
+    summary = run(tmp_path, houses(200), "Sale_Price", "tk.Baseline(), patient", code=PATIENT, budget=30.0, workers=1)
     nets = [one for one in summary["trials"] if one["family"] == "mlp"]
     assert (nets[0]["state"], len(nets[0]["fold_scores"])) == ("complete", 2)
-    assert summary["overhead"]["search_seconds"] <= 22.0
+    assert summary["overhead"]["search_seconds"] <= 30.0

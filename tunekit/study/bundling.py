@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 from tunekit.data import GAPS, Schema
 from tunekit.ensemble import Combination
 from tunekit.errors import ExportError, StudyError
-from tunekit.executors import Job, Limits, LocalExecutor, answer_of
+from tunekit.executors import Job, Limits, LocalExecutor, answer_of, servers_kept
 from tunekit.export import BlendPlan, Member, write_bundle, write_models
 from tunekit.export.converting import NET, convert_trial, converted
 from tunekit.export.net_files import write_nets
@@ -91,7 +91,8 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
     """
     prepared = study.prepare()
     ledger = study.open_ledger_to_read(site)
-    try:
+    several = wanted.refit or wanted.distill  # times that TensorFlow is needed, which takes seconds to import
+    with closing(ledger), servers_kept() if several else nullcontext():
         ledger.check_identity(study.identity(prepared))
         bring_bases(study, site, ledger)
         trials = {trial.number: trial for trial in ledger.trials()}
@@ -127,8 +128,6 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
                 f"what is written holds training rows, scaled but legible, and their targets ({', '.join(holding)}): "
                 "hand it on only to those who may see them"
             )
-    finally:
-        ledger.close()
     return folder
 
 
