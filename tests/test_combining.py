@@ -200,6 +200,16 @@ def test_a_quick_score_is_scikit_learns(name: str) -> None:
             np.testing.assert_allclose(scores_of(metric, rows, stack), expected, rtol=1e-10)  # sums in another order
 
 
+def test_a_quick_score_of_classes_in_an_order_counts_hits_of_the_middle_class() -> None:
+    metric, random = find_metric("accuracy", "ordinal", 3), np.random.default_rng(0)
+    target, stack = random.integers(0, 3, 60).astype(float), random.dirichlet(np.ones(3), (5, 60))
+    expected = [metric.score(target, one) for one in stack]
+    likeliest = [(one.argmax(axis=1) == target).mean() for one in stack]
+    found = scores_of(metric, in_parts(target), stack)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert not np.allclose(found, likeliest)
+
+
 def test_a_quick_score_of_several_targets_is_the_mean_of_theirs() -> None:
     (labels, shares), (kinds, many), (prices, values) = (made_up(task, 400) for task in OUTPUTS)
     labels[:80] = 0  # the first part has no row with the label

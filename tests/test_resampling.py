@@ -17,11 +17,12 @@ AT_ONCE = [
     ("binary", 1, "roc_auc"),
     ("binary", 1, "average_precision"),
     ("binary", 1, "logloss"),
+    ("binary", 1, "brier"),
     ("binary", 1, "accuracy"),
     ("multiclass", 3, "logloss"),
     ("multiclass", 3, "accuracy"),
 ]
-ONE_BY_ONE = [("regression", 1, "r2"), ("binary", 1, "f1"), ("multiclass", 3, "roc_auc"), ("ordinal", 3, "qwk")]
+ONE_BY_ONE = [("regression", 1, "r2"), ("binary", 1, "f1"), ("multiclass", 3, "roc_auc"), ("ordinal", 3, "accuracy")]
 
 
 def judged(task: str, outputs: int) -> tuple[np.ndarray, np.ndarray]:

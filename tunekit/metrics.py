@@ -87,7 +87,7 @@ class Metric:
         Raises:
             MetricError: the metric can't be computed on these rows.
         """
-        shaped = self.shaped(predictions)
+        shaped = self._shaped(predictions)
         weights = {} if weight is None else {"sample_weight": weight}
         try:
             score = float(self.function(target, shaped, **weights))
@@ -114,8 +114,7 @@ class Metric:
         """A score that every other one beats."""
         return float("inf") if self.direction == "minimize" else float("-inf")
 
-    def shaped(self, predictions: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-        """What the function takes of predictions (n, outputs): (n,), or (n, K) probabilities."""
+    def _shaped(self, predictions: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
         single = predictions.shape[1] == 1
         if self.needs == "rank" and not single:
             return middle_class(predictions).astype(float)

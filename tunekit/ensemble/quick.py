@@ -41,13 +41,22 @@ def _scores(metric: Metric, target: Scores, stack: Predictions, weight: Scores |
             return _scores(one.metric, target[:, one.column], stack[:, :, one.outputs], weight)
 
         return np.asarray(metric.mean_of(target, weight, of_target))
-    fits = stack.shape[2] == 1 or metric.scorer in MANY
-    if fits and weight is None and metric.scorer in COUNTS:
+    if stack.shape[2] == 1 and weight is None and metric.scorer in COUNTS:
         return COUNTS[metric.scorer](target, stack)
-    if fits and metric.scorer in MEANS:
-        lost = np.average(MEANS[metric.scorer](target, stack), axis=1, weights=weight)
-        return np.asarray(np.sqrt(lost) if metric.scorer == ROOT else lost)
-    return np.array([metric.score(target, one, weight) for one in stack])
+    of_rows = contributions(metric, target, stack)
+    if of_rows is None:
+        return np.array([metric.score(target, one, weight) for one in stack])
+    mean = np.average(of_rows, axis=1, weights=weight)
+    return np.asarray(np.sqrt(mean) if metric.scorer == ROOT else mean)
+
+
+def contributions(metric: Metric, target: Scores, stack: Predictions) -> Scores | None:
+    """(candidates, n): what each row is lost or won by, of whose mean the score is made; None for another metric.
+
+    Of `ROOT` the score is the root of that mean.
+    """
+    usual = stack.shape[2] == 1 or (metric.scorer in MANY and metric.needs != "rank")
+    return MEANS[metric.scorer](target, stack) if usual and metric.scorer in MEANS else None
 
 
 def _squared(target: Scores, stack: Predictions) -> Scores:

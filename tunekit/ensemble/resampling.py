@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.ensemble.judged import Predictions, Rows
+from tunekit.ensemble.quick import ROOT, contributions
 from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
@@ -91,39 +92,18 @@ def _one_by_one(
 
 def _at_once(metric: Metric, target: Floats, predictions: Predictions) -> Scores | None:
     """How many resamples are scored at once; None for a metric of which that isn't known."""
-    if type(metric) is not Metric or metric.scorer is None:
+    if metric.scorer is None:
         return None
-    shaped = metric.shaped(predictions)
-    losses = _LOSSES.get(metric.scorer)
-    if losses is not None:
-        of_rows = losses(target, shaped)
-        root = metric.scorer == "neg_root_mean_squared_error"
+    if (each := contributions(metric, target, predictions[None])) is not None:
+        of_rows, root = each[0], metric.scorer == ROOT
         return lambda counts: np.sqrt(_mean(counts, of_rows)) if root else _mean(counts, of_rows)
     ranked = _RANKED.get(metric.scorer)
-    return ranked(target, shaped) if ranked is not None and shaped.ndim == 1 else None
+    return ranked(target, predictions[:, 0]) if ranked is not None and predictions.shape[1] == 1 else None
 
 
 def _mean(counts: Floats, of_rows: Floats) -> Floats:
     with np.errstate(invalid="ignore"):  # a sample of rows that weigh nothing
         return np.asarray(counts @ of_rows / counts.sum(axis=1))
-
-
-def _log_loss(target: Floats, shares: Floats) -> Floats:
-    """(n,): minus the logarithm of the probability of each row's class, kept from 0 and 1 as scikit-learn does."""
-    classes = target.astype(np.int64)
-    own = np.where(classes == 1, shares, 1.0 - shares) if shares.ndim == 1 else shares[np.arange(len(shares)), classes]
-    least = np.finfo(np.float64).eps
-    return np.asarray(-np.log(np.clip(own, least, 1.0 - least)))
-
-
-_LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "accuracy": lambda target, given: np.asarray(target == given, dtype=np.float64),
-    "neg_log_loss": _log_loss,
-    "neg_mean_absolute_error": lambda target, given: np.abs(target - given),
-    "neg_mean_squared_error": lambda target, given: np.square(target - given),
-    "neg_root_mean_squared_error": lambda target, given: np.square(target - given),
-}
-"""By scikit-learn's name of a scorer that is their mean, or its root: what each row contributes."""
 
 
 def _area_under_roc(target: Floats, scores: Floats) -> Scores:
