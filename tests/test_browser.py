@@ -92,4 +92,4 @@ def test_a_study_is_found_with_its_trials_curves_and_artifacts(searched: Path, a
         await page.until("document.querySelectorAll('.parcoords').length > 0")
         await page.picture("mlflow-9-parallel-coordinates")
 
-    browse(visit, address)
+    browse(visit, address, height=2400)  # what is below the window is not drawn
