@@ -1,13 +1,15 @@
 """The search's own cost, and how well it keeps its budget: one search on Ames housing, MLflow on.
 
 Per trial, what is counted is the time from the end of a worker's trial to the end of its next one in which nothing is
-built, fitted or predicted: asking the driver, starting the process, waiting for answers, recording, mirroring.
+built, fitted or predicted: asking the driver, starting the process, waiting for answers, recording, mirroring. With
+--without-mlflow, nothing is mirrored: what that takes off is what MLflow costs the search.
 
 With --tracking, the search runs without MLflow, and its trials are then written into an MLflow store of their own, as
 the search's thread would: how much computing each one takes, which a busy machine changes less than what a clock tells;
 "per_trial" is with what goes to the parent run every now and then.
 
 Run: python benchmarks/overhead.py --budget 10m --json overhead.json
+     python benchmarks/overhead.py --budget 10m --without-mlflow
      python benchmarks/overhead.py --budget 1m --tracking
 """
 
@@ -31,14 +33,15 @@ from tunekit.trial import Trial
 STUDY = Path(__file__).parents[1] / "studies" / "ames.py"
 
 
-def measure(study_file: Path, budget: str, workers: int | None) -> dict[str, float]:
+def measure(study_file: Path, budget: str, workers: int | None, *, mlflow: bool = True) -> dict[str, float]:
     """Search once in a folder of its own."""
     seconds = parse_duration(budget)
     assert seconds is not None
     with tempfile.TemporaryDirectory() as root:
         study = load_study(study_file)
         begun = time.monotonic()
-        summary = study.run(budget=budget, root=root, workers=workers).summary
+        observers = None if mlflow else [Recorder()]
+        summary = study.run(budget=budget, root=root, workers=workers, observers=observers).summary
         elapsed = time.monotonic() - begun
         paths = (Path(root) / "studies" / study.name / "trials").glob("*/trial.json")
         trials = [json.loads(path.read_text()) for path in paths]
@@ -122,10 +125,11 @@ if __name__ == "__main__":
     parser.add_argument("--budget", default="10m")
     parser.add_argument("--study", type=Path, default=STUDY)
     parser.add_argument("--workers", type=int)
+    parser.add_argument("--without-mlflow", action="store_true", help="the same search without it")
     parser.add_argument("--tracking", action="store_true", help="what MLflow alone costs")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    make = of_tracking if arguments.tracking else measure
+    make = of_tracking if arguments.tracking else partial(measure, mlflow=not arguments.without_mlflow)
     figures = make(arguments.study, arguments.budget, arguments.workers)
     for name, figure in figures.items():
         print(f"{name:30} {figure:10.3f}")

@@ -147,10 +147,20 @@ class Mirror:
             self._log(run.info.run_id, record)
             summary = self._standings.facts.file(trial, MODEL_SUMMARY)
             if summary is not None:
-                self._client.log_artifact(run.info.run_id, str(summary))
+                self._keep(run, summary)
             self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
         self._standings.add(trial)
         self._pending.points += progress_record(self._standings, end).points
+
+    def _keep(self, run: Run, file: Path) -> None:
+        """Keep a file as an artifact of a run, of whose place MLflow's client would ask its own database again."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if self._uri.startswith(DATABASES):
+            artifacts: Any = get_artifact_repository(str(run.info.artifact_uri))  # published without types
+            artifacts.log_artifact(str(file))
+        else:
+            self._client.log_artifact(run.info.run_id, str(file))
 
     def flush(self, every: float = 0.0) -> None:
         """Write what has gathered for the parent run, unless that was done in the last `every` seconds."""

@@ -19,7 +19,7 @@ from tunekit.trial import Trial
 if TYPE_CHECKING:
     from tunekit.tracking.mirror import Mirror
 
-GATHER_SECONDS = 15.0
+GATHER_SECONDS = 30.0
 """What trials add to the parent run is written this often: it costs MLflow as much as half a trial's own run."""
 
 FLUSH_SECONDS = 30.0
