@@ -120,7 +120,7 @@ class Tuned:
             rounds,
             evals=[(self._rows(valid), "valid")],
             custom_metric=own,
-            callbacks=[Deadline(self.deadline), stop],
+            callbacks=[stop, Deadline(self.deadline)],  # the first that ends a round is the last to see it
             verbose_eval=False,
         )
 
