@@ -80,6 +80,8 @@ def test_an_impossible_limit_says_what_is_possible(result: Result, tmp_path: Pat
         result.export(tmp_path / "model", size="1KB")
     with pytest.raises(ExportError, match=r"the smallest possible: .* ms, .* MB"):
         result.export(tmp_path / "model", size="1KB", latency="1us")
+    with pytest.raises(ExportError, match=r"no blend is within 0.0009 MB \(of 0.001 MB, which leaves room for models"):
+        result.export(tmp_path / "model", size="1KB", refit=True)
     assert not (tmp_path / "model").exists()
 
 

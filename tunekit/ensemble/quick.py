@@ -87,12 +87,17 @@ def _area(target: Scores, stack: Predictions) -> Scores:
     count = positive.sum()
     found = []
     for one in stack[:, :, 0]:
-        order = np.argsort(one)
-        starts = np.flatnonzero(np.r_[True, np.diff(one[order]) != 0])
+        order, starts = ties(one)
         hits = np.add.reduceat(positive[order].astype(np.float64), starts)
         ends = np.r_[starts[1:], len(one)]
         found.append(hits @ ((starts + 1 + ends) / 2))  # rows of one probability have their mean rank
     return np.asarray((np.array(found) - count * (count + 1) / 2) / (count * (len(target) - count)))
+
+
+def ties(values: Scores) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The ascending order of values (n,), and where in it each one that differs begins."""
+    order = np.argsort(values, kind="stable")
+    return order, np.flatnonzero(np.r_[True, np.diff(values[order]) != 0])
 
 
 def _precision(target: Scores, stack: Predictions) -> Scores:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.ensemble.judged import Predictions, Rows
-from tunekit.ensemble.quick import ROOT, contributions
+from tunekit.ensemble.quick import ROOT, contributions, ties
 from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
@@ -108,7 +108,7 @@ def _mean(counts: Floats, of_rows: Floats) -> Floats:
 
 def _area_under_roc(target: Floats, scores: Floats) -> Scores:
     """The share of pairs of both classes that are in order, those of equal scores counting half (Hanley 1982)."""
-    order, starts = _ties(scores)
+    order, starts = ties(scores)
     positive = target[order] == 1
 
     def area(counts: Floats) -> Floats:
@@ -122,7 +122,7 @@ def _area_under_roc(target: Floats, scores: Floats) -> Scores:
 
 def _average_precision(target: Floats, scores: Floats) -> Scores:
     """The mean over the positives of the precision among what is scored as high."""
-    order, starts = _ties(-scores)
+    order, starts = ties(-scores)
     positive = target[order] == 1
 
     def mean(counts: Floats) -> Floats:
@@ -134,12 +134,6 @@ def _average_precision(target: Floats, scores: Floats) -> Scores:
         return np.where(zeros.sum(axis=1) > 0, scored, np.nan)
 
     return mean
-
-
-def _ties(values: Floats) -> tuple[Rows, Rows]:
-    """The ascending order of values, and where in it each one that differs begins."""
-    order = np.argsort(values, kind="stable")
-    return order, np.flatnonzero(np.append(True, np.diff(values[order]) > 0))
 
 
 def _by_class(counts: Floats, positive: npt.NDArray[np.bool_], starts: Rows) -> tuple[Floats, Floats]:

@@ -174,7 +174,7 @@ def _search(scale: _Scale, able: list[Candidate], serving: Serving) -> _Found:
     """Select by costs of single members added up, measure the blend, and correct what may be added up."""
     alone = [scale.costs([one], [1.0], None) for one in able]
     costs = {name: np.array([one[name] for one in alone]) for name in serving.limits}
-    _check_possible(able, costs, serving)
+    _check_possible(able, costs, serving, scale)
     allowance, best, sign = 1.0, None, 1.0 if scale.prepared.metric.direction == "minimize" else -1.0
     for _ in range(TIMES):
         found = _selected(scale, able, costs, {name: allowance * limit for name, limit in serving.limits.items()})
@@ -191,7 +191,9 @@ def _search(scale: _Scale, able: list[Candidate], serving: Serving) -> _Found:
     return best or _single(scale, able, costs, serving)
 
 
-def _check_possible(able: list[Candidate], costs: Mapping[str, npt.NDArray[np.float64]], serving: Serving) -> None:
+def _check_possible(
+    able: list[Candidate], costs: Mapping[str, npt.NDArray[np.float64]], serving: Serving, scale: _Scale
+) -> None:
     within = np.ones(len(able), dtype=bool)
     for name, limit in serving.limits.items():
         within &= costs[name] <= limit
@@ -201,9 +203,11 @@ def _check_possible(able: list[Candidate], costs: Mapping[str, npt.NDArray[np.fl
     least = int(worst.argmin())
     smallest = [f"{costs[name].min():.3g} {UNITS[name]}" for name in serving.limits]
     nearest = costs_text({name: costs[name][least] for name in costs})
+    allowed = costs_text(scale.serving.limits)
+    room = "" if serving == scale.serving else f" (of {allowed}, which leaves room for models of more rows)"
     raise ExportError(
-        f"no blend is within {costs_text(serving.limits)}: of {len(able)} trials that were measured, the one that "
-        f"comes nearest is {able[least].trial.name} with {nearest} by itself (the smallest possible: "
+        f"no blend is within {costs_text(serving.limits)}{room}: of {len(able)} trials that were measured, the one "
+        f"that comes nearest is {able[least].trial.name} with {nearest} by itself (the smallest possible: "
         f"{', '.join(smallest)}). Allow that, or search with smaller families, such as tk.Linear()"
     )
 

@@ -101,9 +101,9 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
         if absent:
             raise StudyError(f"trial(s) {absent} of the blend are not in the ledger; run `tunekit search` again")
         if wanted.serving is None or wanted.distill:
-            summary, plan, candidates = _as_wanted(study, prepared, ledger, summary, wanted)
+            summary, plan, candidates = _as_wanted(study, prepared, ledger, trials, summary, wanted)
         else:
-            summary, plan, candidates = _within_limits(study, prepared, ledger, summary, wanted, wanted.serving)
+            summary, plan, candidates = _within_limits(study, prepared, ledger, trials, summary, wanted)
         if wanted.distill:
             from tunekit.study.distill import distilled
 
@@ -135,16 +135,20 @@ Blended = tuple[dict[str, Any], BlendPlan, list[Candidate]]
 """A summary, what is exported of it, and the members."""
 
 
-def _as_wanted(study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], wanted: Wanted) -> Blended:
+def _as_wanted(
+    study: Study,
+    prepared: Prepared,
+    ledger: Ledger,
+    trials: dict[int, Trial],
+    summary: dict[str, Any],
+    wanted: Wanted,
+) -> Blended:
     """The blend of a summary, its members fitted once more where that is wanted."""
     from tunekit.study.refit import refitted, refitted_in_time
 
     ensemble = summary["ensemble"]
-    numbers = [member["trial"] for member in ensemble["members"]]
-    trials = {trial.number: trial for trial in ledger.trials()}
-    candidates = [load_candidate(ledger, trials[number], prepared) for number in numbers]
-    weights = [member["weight"] for member in ensemble["members"]]
-    plan = _as_searched(plan_of(study, prepared, candidates, weights), summary)
+    candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in ensemble["members"]]
+    plan = _planned(study, prepared, candidates, summary)
     if not wanted.refit:
         return summary, plan, candidates
     if wanted.refit is True:
@@ -152,16 +156,21 @@ def _as_wanted(study: Study, prepared: Prepared, ledger: Ledger, summary: dict[s
         candidates, told = found.members, {"test_score": found.score, "told": found.told}
         wanted.told(found.told)
     else:
-        anew = refitted_in_time(study, prepared, ledger, candidates, weights, float(wanted.refit))
+        anew = refitted_in_time(study, prepared, ledger, candidates, plan.weights.tolist(), float(wanted.refit))
         names = [one.trial.name for one, before in zip(anew, candidates, strict=True) if one is not before]
         candidates = anew
         told = {"told": f"fitted once more on all {len(prepared.data):,} rows, unjudged: {', '.join(names) or 'none'}"}
     summary = {**summary, "ensemble": {**ensemble, "refit": told}}
-    return summary, _as_searched(plan_of(study, prepared, candidates, weights), summary), candidates
+    return summary, _planned(study, prepared, candidates, summary), candidates
 
 
 def _within_limits(
-    study: Study, prepared: Prepared, ledger: Ledger, summary: dict[str, Any], wanted: Wanted, serving: Serving
+    study: Study,
+    prepared: Prepared,
+    ledger: Ledger,
+    trials: dict[int, Trial],
+    summary: dict[str, Any],
+    wanted: Wanted,
 ) -> Blended:
     """The best blend within the limits.
 
@@ -173,23 +182,23 @@ def _within_limits(
     """
     from tunekit.study.affordable import affordable, costs_once_more
 
-    room, costs = ROOM if wanted.refit is True else 1.0, {}
+    serving, once = wanted.serving, wanted.refit is True
+    assert serving is not None
+    room, costs = ROOM if once else 1.0, {}
     for _ in range(TRIES):
-        ensemble = affordable(study, prepared, ledger, summary, serving, once=wanted.refit is True, room=room)
+        ensemble = affordable(study, prepared, ledger, summary, serving, once=once, room=room)
         wanted.told(ensemble["serving"]["told"])
-        found = _as_wanted(study, prepared, ledger, {**summary, "ensemble": ensemble}, wanted)
-        if wanted.refit is not True:
+        found = _as_wanted(study, prepared, ledger, trials, {**summary, "ensemble": ensemble}, wanted)
+        if not once:
             return found
-        _, plan, members = found
+        narrowed, plan, members = found
         costs = costs_once_more(study, prepared, ledger, serving, plan, members)
         wanted.told(f"what was fitted on all rows costs {costs_text(costs)}")
         if serving.fits(costs):
-            narrowed = found[0]
             ensemble = narrowed["ensemble"]
             ensemble = {**ensemble, "serving": {**ensemble["serving"], "costs": costs}}
             narrowed = {**narrowed, "ensemble": ensemble}
-            weights = plan.weights.tolist()
-            return narrowed, _as_searched(plan_of(study, prepared, members, weights), narrowed), members
+            return narrowed, _planned(study, prepared, members, narrowed), members
         room *= 0.95 * min(limit / costs[name] for name, limit in serving.limits.items())
     raise ExportError(
         f"fitted on all rows, the blend costs {costs_text(costs)} after {TRIES} selections; expected "
@@ -281,6 +290,12 @@ def plan_of(study: Study, prepared: Prepared, candidates: list[Candidate], weigh
         check_predictions=np.stack(predictions),
         targets=prepared.data.targets,
     )
+
+
+def _planned(study: Study, prepared: Prepared, candidates: list[Candidate], summary: dict[str, Any]) -> BlendPlan:
+    """What is exported of a summary's members, combined as it says."""
+    weights = [member["weight"] for member in summary["ensemble"]["members"]]
+    return _as_searched(plan_of(study, prepared, candidates, weights), summary)
 
 
 def _as_searched(plan: BlendPlan, summary: dict[str, Any]) -> BlendPlan:
