@@ -37,6 +37,7 @@ from tunekit.tracking.records import (
     trial_record,
 )
 from tunekit.tracking.standings import Standings
+from tunekit.tracking.whole_runs import ByClient, Ended, log, writer
 from tunekit.trial import MODEL_SUMMARY, Trial
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ MLFLOW_PARENT, MLFLOW_NOTE = "mlflow.parentRunId", "mlflow.note.content"
 PAGE = 1000
 
 WITH_FOLDS = 10
-"""So many of the best trials have a run for each fold, and so have the blend's members: a run costs MLflow some 25 ms
-of computing, and all folds of all trials would take more of it than the search may lose."""
+"""So many of the best trials have a run for each fold, and so have the blend's members: with those of all trials, five
+times as long a list of runs would hide what counts, and a tracking server would write it for longer than it may."""
 
 MACHINE_EVERY = 10.0
 """Seconds between two looks at the machine: its processors, memory, disk and network."""
@@ -107,10 +108,12 @@ class Mirror:
         self._pending = Record()
         self._flushed = time.monotonic()
         self._rows: list[DatasetInput] = []
+        self._writer: ByClient | None = None
 
     def start(self, facts: StudyFacts, trials: Sequence[Trial]) -> None:
         """Find or create the parent run, and bring the nested runs up to date with the ledger."""
         self._experiment = self._make_experiment(facts)
+        self._writer = writer(self._client, self._experiment, self._uri, database=self._uri.startswith(DATABASES))
         parent = self._find_parent(reuse=not self._fresh, trials=trials)
         params = study_params(facts)
         if parent is None:
@@ -119,7 +122,7 @@ class Mirror:
         else:
             self._client.update_run(parent.info.run_id, status="RUNNING")
         self._parent, self._open = parent.info.run_id, True
-        self._log(self._parent, _only_new(params, parent.data.params))
+        log(self._client, self._parent, _only_new(params, parent.data.params))
         self._rows = _rows_of(facts)
         self._client.log_inputs(self._parent, self._rows)  # a search that resumes logs it once
         if facts.program is not None and facts.program.exists():
@@ -141,33 +144,20 @@ class Mirror:
         run = self._runs.get(trial.number)
         if not _is_mirrored(run):
             record = trial_record(trial, self._standings.facts)
-            if run is None:
-                of_trial = {MLFLOW_PARENT: self._parent, KIND: "trial", NUMBER: str(trial.number)}
-                run = self._runs[trial.number] = self._begin(trial.name, start, record, of_trial)
-            self._log(run.info.run_id, record)
+            of_trial = {MLFLOW_PARENT: self._parent, KIND: "trial", NUMBER: str(trial.number)}
             summary = self._standings.facts.file(trial, MODEL_SUMMARY)
-            if summary is not None:
-                self._keep(run, summary)
-            self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
+            files = () if summary is None else (summary,)
+            ended = Ended(trial.name, start, end, STATUS[trial.state], record, files)
+            self._runs[trial.number] = self._write(ended, of_trial, run)
         self._standings.add(trial)
         self._pending.points += progress_record(self._standings, end).points
-
-    def _keep(self, run: Run, file: Path) -> None:
-        """Keep a file as an artifact of a run, of whose place MLflow's client would ask its own database again."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        if self._uri.startswith(DATABASES):
-            artifacts: Any = get_artifact_repository(str(run.info.artifact_uri))  # published without types
-            artifacts.log_artifact(str(file))
-        else:
-            self._client.log_artifact(run.info.run_id, str(file))
 
     def flush(self, every: float = 0.0) -> None:
         """Write what has gathered for the parent run, unless that was done in the last `every` seconds."""
         if self._standings is None or self._pending == Record() or time.monotonic() - self._flushed < every:
             return
         self._pending.tags[MLFLOW_NOTE] = note(self._standings)
-        self._log(self._parent, self._pending)
+        log(self._client, self._parent, self._pending)
         self._pending, self._flushed = Record(), time.monotonic()
 
     def end(self, summary: dict[str, Any]) -> None:
@@ -178,7 +168,7 @@ class Mirror:
         self._add_folds(summary)
         record = summary_record(summary, _now())
         record.tags[MLFLOW_NOTE] = note(self._standings, summary)
-        self._log(self._parent, record)
+        log(self._client, self._parent, record)
         self._mark_front(summary.get("front") or [])
         self._client.log_text(self._parent, strict_json(summary, indent=2) + "\n", "summary.json")
         self._client.set_terminated(self._parent, status="FINISHED")
@@ -223,17 +213,17 @@ class Mirror:
         assert self._standings is not None, "start() comes first"
         start, end = fold_span(trial, fold)
         record = fold_record(trial, fold, self._standings.facts)
-        if run is None:
-            of_fold = {MLFLOW_PARENT: self._runs[trial.number].info.run_id, KIND: "fold", SEARCH: self._parent}
-            run = self._begin(fold_name(trial, fold), start, record, of_fold)
-        self._log(run.info.run_id, record)
-        self._client.set_terminated(run.info.run_id, status=STATUS[trial.state], end_time=end)
+        of_fold = {MLFLOW_PARENT: self._runs[trial.number].info.run_id, KIND: "fold", SEARCH: self._parent}
+        self._write(Ended(fold_name(trial, fold), start, end, STATUS[trial.state], record), of_fold, run)
 
-    def _begin(self, name: str, start: int, record: Record, tags: Mapping[str, str]) -> Run:
-        """Create a nested run with all its tags: one that is set later costs MLflow a look for it, and an insertion."""
-        tags = {**tags, **self._common_tags(), **record.tags}
-        record.tags = {}
-        return self._client.create_run(self._experiment, start_time=start, tags=tags, run_name=name)
+    def _write(self, ended: Ended, tags: Mapping[str, str], run: Run | None) -> Run:
+        """Write a nested run, or what the one lacks that a crash left open."""
+        assert self._writer is not None, "start() comes first"
+        if run is not None:
+            self._writer.complete(run, ended)
+            return run
+        ended.record.tags = {**tags, **self._common_tags(), **ended.record.tags}
+        return self._writer.write(ended)
 
     def _mark_front(self, front: Sequence[int]) -> None:
         """Let the trials of the Pareto front be found by a tag."""
@@ -281,6 +271,8 @@ class Mirror:
         if self._open:
             self._client.set_terminated(self._parent, status="KILLED")
             self._open = False
+        if self._writer is not None:
+            self._writer.close()
 
     def _make_experiment(self, facts: StudyFacts) -> str:
         found: Experiment | None = self._client.get_experiment_by_name(facts.name)
@@ -357,16 +349,6 @@ class Mirror:
     def _home(self) -> str:
         """Tells this study from others of its name on a shared server."""
         return f"{socket.gethostname()}:{self._root}"
-
-    def _log(self, run_id: str, record: Record) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        self._client.log_batch(  # splits what is over MLflow's limits per call
-            run_id,
-            metrics=[Metric(point.key, point.value, point.timestamp, point.step) for point in record.points],
-            params=[Param(name, value) for name, value in record.params.items()],
-            tags=[RunTag(name, value) for name, value in record.tags.items()],
-        )
 
 
 def make_database(root: Path) -> None:
