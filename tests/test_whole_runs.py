@@ -97,6 +97,27 @@ def test_a_run_is_written_whole_or_not_at_all(uri: str, tmp_path: Path) -> None:
     assert len(client.search_runs([experiment])) == 1
 
 
+def test_a_run_that_goes_on_gets_tags_and_later_metrics(uri: str, tmp_path: Path) -> None:
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("going on", artifact_location=tmp_path.as_uri())
+    tables = writer(client, experiment, uri, database=True)
+    several = [
+        Record(tags={"note": "one"}, points=[Point("best", 3.0, 1000, 1), Point("best", 2.0, 2000, 2)]),
+        Record(tags={"note": "two", "new": "yes"}, points=[Point("best", 1.0, 3000, 3), Point("other", 1.0, 3000, 3)]),
+        Record(points=[Point("best", 1.0, 3000, 3), Point("best", 5.0, 4000, 4)]),  # the first is there already
+    ]
+    found = []
+    for one in (tables, ByClient(client, experiment)):
+        run = client.create_run(experiment, start_time=1000, run_name="search")
+        for record in several:
+            one.add(run.info.run_id, record)
+        found.append(told(client, run.info.run_id))
+    tables.close()
+    assert found[0] == found[1]
+    assert (found[0]["metrics"], found[0]["tags"]["note"]) == ({"best": "5.0", "other": "1.0"}, "two")
+    assert len(found[0]["history"]["best"]) == 4
+
+
 def test_a_run_left_open_is_completed(uri: str, tmp_path: Path) -> None:
     client = MlflowClient(uri)
     experiment = client.create_experiment("open", artifact_location=tmp_path.as_uri())

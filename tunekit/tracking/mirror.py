@@ -156,8 +156,9 @@ class Mirror:
         """Write what has gathered for the parent run, unless that was done in the last `every` seconds."""
         if self._standings is None or self._pending == Record() or time.monotonic() - self._flushed < every:
             return
+        assert self._writer is not None, "start() comes first"
         self._pending.tags[MLFLOW_NOTE] = note(self._standings)
-        log(self._client, self._parent, self._pending)
+        self._writer.add(self._parent, self._pending)
         self._pending, self._flushed = Record(), time.monotonic()
 
     def end(self, summary: dict[str, Any]) -> None:

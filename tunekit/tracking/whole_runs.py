@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import event
+
 from tunekit.tracking.records import Record
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 LARGEST = 1.7976931348623157e308
 """What MLflow writes for infinity, which its databases don't take."""
 
-WAIT_AS_MLFLOW_DOES = "PRAGMA busy_timeout = 20000"
-"""How many milliseconds SQLite waits for another's transaction."""
+FOR_SQLITE = (
+    "PRAGMA busy_timeout = 20000",  # milliseconds to wait for another's transaction, as MLflow does
+    "PRAGMA synchronous = NORMAL",  # a write-ahead log stays whole without waiting for the disk each time
+)
 
 GIVEN = {
     "runs": {
@@ -86,6 +90,10 @@ class ByClient:
             self._client.log_artifact(run.info.run_id, str(file))
         self._client.set_terminated(run.info.run_id, status=ended.status, end_time=ended.end)
 
+    def add(self, run_id: str, record: Record) -> None:
+        """Add a record to a run that goes on."""
+        log(self._client, run_id, record)
+
     def close(self) -> None:
         """Nothing of its own is open."""
 
@@ -103,6 +111,8 @@ class ByTables(ByClient):
     def __init__(self, client: MlflowClient, experiment: str, engine: Engine, tables: Mapping[str, Table]) -> None:
         super().__init__(client, experiment)
         self._engine, self._tables = engine, tables
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _set_up)
         self._artifacts = str(client.get_experiment(experiment).artifact_location)
 
     def write(self, ended: Ended) -> Run:
@@ -118,10 +128,9 @@ class ByTables(ByClient):
             artifacts: Any = get_artifact_repository(place)  # the same
             for file in ended.files:
                 artifacts.log_artifact(str(file))
-        rows = rows_of(ended, number, int(self._experiment), place)
+        rows = {"runs": [row_of(ended, number, int(self._experiment), place)], **rows_of(ended.record, number)}
+        rows["tags"].append({"key": "mlflow.runName", "value": ended.name, "run_uuid": number})
         with self._engine.begin() as connection:
-            if self._engine.dialect.name == "sqlite":
-                connection.exec_driver_sql(WAIT_AS_MLFLOW_DOES)
             for name, found in rows.items():
                 if found:
                     connection.execute(self._tables[name].insert(), found)
@@ -132,6 +141,22 @@ class ByTables(ByClient):
         make: Any = Run  # the same
         run: Run = make(info, RunData(tags=[RunTag(row["key"], row["value"]) for row in rows["tags"]]))
         return run
+
+    def add(self, run_id: str, record: Record) -> None:
+        """Add tags, and metrics that are later than those of their names before, to a run that goes on."""
+        from sqlalchemy.exc import IntegrityError
+
+        rows = rows_of(record, run_id)
+        try:
+            with self._engine.begin() as connection:
+                for name in ("tags", "latest_metrics"):
+                    table, keys = self._tables[name], [row["key"] for row in rows[name]]
+                    connection.execute(table.delete().where(table.c.run_uuid == run_id, table.c.key.in_(keys)))
+                for name, found in rows.items():
+                    if found:
+                        connection.execute(self._tables[name].insert(), found)
+        except IntegrityError:  # some of it is there already: MLflow looks for what isn't
+            super().add(run_id, record)
 
     def close(self) -> None:
         """Close the connections."""
@@ -170,8 +195,8 @@ def takes(table: Table, given: set[str]) -> bool:
     return needed <= given <= {column.name for column in table.columns}
 
 
-def rows_of(ended: Ended, number: str, experiment: int, place: str) -> dict[str, list[dict[str, Any]]]:
-    """The rows that MLflow's own calls would make of a run, by table.
+def row_of(ended: Ended, number: str, experiment: int, place: str) -> dict[str, Any]:
+    """The row that MLflow's own calls would make of a run.
 
     Args:
         ended: the run.
@@ -179,8 +204,7 @@ def rows_of(ended: Ended, number: str, experiment: int, place: str) -> dict[str,
         experiment: the id of its experiment.
         place: the address of its artifacts.
     """
-    record = ended.record
-    of_run = {
+    return {
         "run_uuid": number,
         "name": ended.name,
         "artifact_uri": place,
@@ -188,14 +212,22 @@ def rows_of(ended: Ended, number: str, experiment: int, place: str) -> dict[str,
         "source_type": "UNKNOWN",
         "source_name": "",
         "entry_point_name": "",
-        "user_id": record.tags.get("mlflow.user", "unknown"),
+        "user_id": ended.record.tags.get("mlflow.user", "unknown"),
         "status": ended.status,
         "start_time": ended.start,
         "end_time": ended.end,
         "source_version": "",
         "lifecycle_stage": "active",
     }
-    tags = {**record.tags, "mlflow.runName": ended.name}
+
+
+def rows_of(record: Record, number: str) -> dict[str, list[dict[str, Any]]]:
+    """The rows that MLflow's own calls would make of a record, by table.
+
+    Args:
+        record: what a run holds.
+        number: the run's id.
+    """
     metrics: list[dict[str, Any]] = []
     latest: dict[str, dict[str, Any]] = {}
     for point in dict.fromkeys(record.points):  # a table takes each only once
@@ -213,8 +245,7 @@ def rows_of(ended: Ended, number: str, experiment: int, place: str) -> dict[str,
         if before is None or _age(row) > _age(before):
             latest[point.key] = row
     return {
-        "runs": [of_run],
-        "tags": [{"key": key, "value": value, "run_uuid": number} for key, value in tags.items()],
+        "tags": [{"key": key, "value": value, "run_uuid": number} for key, value in record.tags.items()],
         "params": [{"key": key, "value": value, "run_uuid": number} for key, value in record.params.items()],
         "metrics": metrics,
         "latest_metrics": list(latest.values()),
@@ -224,6 +255,11 @@ def rows_of(ended: Ended, number: str, experiment: int, place: str) -> dict[str,
 def _age(row: Mapping[str, Any]) -> tuple[int, int, float]:
     """By which MLflow tells a metric's latest value."""
     return row["step"], row["timestamp"], row["value"]
+
+
+def _set_up(connection: Any, _: Any) -> None:
+    for pragma in FOR_SQLITE:
+        connection.execute(pragma)
 
 
 def log(client: MlflowClient, run_id: str, record: Record) -> None:
