@@ -1,12 +1,14 @@
 """Runs written into MLflow's tables are what MLflow's own calls make of them."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
 from mlflow.tracking import MlflowClient
+from postgres import CannotStart, running_server  # type: ignore[import-not-found]
 
 from tunekit.tracking import whole_runs
 from tunekit.tracking.mirror import make_database
@@ -14,12 +16,19 @@ from tunekit.tracking.records import Point, Record
 from tunekit.tracking.whole_runs import ByClient, ByTables, Ended, takes, writer
 
 
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def uri(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A database of MLflow's."""
-    root = tmp_path_factory.mktemp("mlruns")
-    make_database(root)
-    return f"sqlite:///{root / 'mlflow.db'}"
+    if request.param == "sqlite":
+        root = tmp_path_factory.mktemp("mlruns")
+        make_database(root)
+        yield f"sqlite:///{root / 'mlflow.db'}"
+        return
+    try:
+        with running_server() as server:
+            yield str(server.new_database())  # MLflow makes its tables when it first comes
+    except CannotStart as error:
+        pytest.skip(f"PostgreSQL can't be started here: {error}")
 
 
 def ended(*files: Path) -> Ended:
