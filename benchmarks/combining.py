@@ -2,7 +2,8 @@
 
 Candidates are cheap models of scikit-learn's, out of fold as a study has them: linear, nearest neighbours, forests,
 extra trees, boosted trees, a small net, several settings each. For every data set and seed: rows apart (30%), 5 folds
-on the others (at most 2,000 rows), the blend chosen out of fold, judged on the rows apart.
+on the others (at most 2,000 rows), the blend chosen out of fold, judged on the rows apart. "with idle members" is the
+greedy selection before it spares those that gain next to nothing, "members" how many it has and had.
 
     python benchmarks/combining.py --seeds 5
 """
@@ -36,6 +37,7 @@ from sklearn import (
 from threadpoolctl import threadpool_limits
 
 from tunekit.ensemble import COMBINERS, Judged, choose
+from tunekit.ensemble.selection import IDLE, greedy_selection
 from tunekit.metrics import Metric, find_metric
 
 MOST_ROWS = 2_900
@@ -170,6 +172,8 @@ def compare(task: Task, seed: int) -> list[dict[str, Any]]:
                 known, rows, metric, task=task.task, combiners=(combiner,), seconds=SECONDS, seed=seed, polish=False
             )
             scores[combiner.name] = metric.score(target, alone.combination.apply(stack))
+        spared, full = (greedy_selection(known, rows, metric, idle=idle) for idle in (IDLE, 0.0))
+        scores["with idle members"] = metric.score(target, np.tensordot(full, stack, axes=1))
         begun = time.perf_counter()
         chosen = choose(known, rows, metric, task=task.task, new=new, seconds=SECONDS, seed=seed)
         seconds = time.perf_counter() - begun
@@ -181,6 +185,7 @@ def compare(task: Task, seed: int) -> list[dict[str, Any]]:
                 "smaller": metric.direction == "minimize",
                 "seed": seed,
                 "scores": scores,
+                "members": (np.count_nonzero(spared), np.count_nonzero(full)),
                 "out of fold": chosen.score,
                 "name": chosen.name,
                 "added": _added(chosen.combination),
@@ -215,6 +220,7 @@ def line(name: str, some: list[dict[str, Any]]) -> str:
         f"{better}:{worse}",
         told,
     ]
+    cells.append("{:.1f} of {:.1f}".format(*np.mean([one["members"] for one in some], axis=0)))
     cells.append(f"{np.mean([one['seconds'] for one in some]):.1f}")
     return "| " + " | ".join(cells) + " |"
 
@@ -233,8 +239,8 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compare on each data set."""
-    ways = ["best single", *(one.name for one in COMBINERS), "chosen"]
-    header = ["data", "metric", *ways, "chosen against greedy", "better:worse", "what was chosen", "seconds"]
+    ways = ["best single", *(one.name for one in COMBINERS), "with idle members", "chosen"]
+    header = ["data", "metric", *ways, "chosen against greedy", "better:worse", "what was chosen", "members", "seconds"]
     print("| " + " | ".join(header) + " |\n|" + "---|" * len(header), flush=True)
     everything = {}
     for name in arguments.only:

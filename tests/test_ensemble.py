@@ -107,6 +107,26 @@ def made_up(task: str, rows: int, random: np.random.Generator) -> tuple[np.ndarr
     return target, [one / one.sum(axis=1, keepdims=True) for one in shares]
 
 
+@pytest.mark.parametrize("name", ["rmse", "r2"])
+def test_members_that_gain_next_to_nothing_are_left_out(name: str) -> None:
+    metric = find_metric(name, "regression", 1)
+    random = np.random.default_rng(0)
+    target = random.normal(size=1000)
+    sizes = [1.0, 1.0, 6.0, 6.0]  # the last two deserve 1/74 each of the weight
+    candidates = [column(target + random.normal(0, size, len(target))) for size in sizes]
+    everything = greedy_selection(candidates, whole(target), metric, idle=0.0)
+    weights = greedy_selection(candidates, whole(target), metric)
+    assert np.count_nonzero(everything) > np.count_nonzero(weights) == 2
+    sign = 1 if metric.direction == "minimize" else -1
+    full, fewer, *single = (
+        sign * metric.score(target, np.tensordot(one, np.stack(candidates), axes=1))
+        for one in (everything, weights, *np.eye(4))
+    )
+    assert full < fewer <= full + 0.05 * (min(single) - full)
+    np.testing.assert_array_equal(weights[2:], 0)
+    np.testing.assert_allclose(weights[:2], everything[:2] / everything[:2].sum())
+
+
 def test_candidates_that_are_alike_are_told_apart_by_order() -> None:
     target = np.arange(4.0)
     weights = greedy_selection([column(target + 1)] * 3, whole(target), MAE)

@@ -203,7 +203,7 @@ def _finished(course: Course, best: Way, simplest: Way, fallback: Combination, t
     """What was chosen, fitted on all rows."""
     fitting = course.selection(-1)
     whole = fallback if best.combiner is simplest.combiner else best.combiner.fit(fitting)
-    if best.combiner.stacks and whole.kind == "mean":
+    if best.combiner is not simplest.combiner and whole.kind == "mean" and best.combiner.stacks:
         tried[best.combiner.name] = replace(tried[best.combiner.name], said="fitted on all rows, it adds nothing")
         return _finished(course, simplest, simplest, fallback, tried)
     if best.said:
