@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.quality.__main__ import known
 from benchmarks.quality.report import ranks, report
 from benchmarks.quality.running import Heat
 from benchmarks.quality.tables import SOURCES, judged, write_split
@@ -43,6 +44,15 @@ def test_the_report_shows_scores_means_and_what_failed() -> None:
     assert "flaml on ames, seed 0: exit code 1: no time" in text
 
 
+def test_what_was_measured_elsewhere_is_known(tmp_path: Path) -> None:
+    heats = [measured("tunekit", "ames", 20_000.0), measured("flaml", "ames", None)]
+    for name, cores in (("one.json", 1), ("two.json", 2)):
+        (tmp_path / name).write_text(json.dumps({"budget": 120.0, "cores": cores, "heats": heats}))
+    found = known([tmp_path / "one.json", tmp_path / "two.json"], 120.0, 2)
+    assert found == {Heat("tunekit", "ames", 0, 120.0, 2): heats[0]}, "what failed is run again"
+    assert known([tmp_path / "one.json"], 600.0, 1) == {}
+
+
 def saved(folder: Path, predictions: Any, classes: list[str]) -> Path:
     path = folder / "predictions.npz"
     np.savez(path, predictions=np.asarray(predictions, dtype=float), classes=np.array(classes, dtype=np.str_))
@@ -73,9 +83,9 @@ def test_what_was_measured_is_not_measured_again_but_what_failed_is(tmp_path: Pa
     heat = Heat("flaml", "ames", 0, 120.0, 2)
     assert heat.known(tmp_path) is None
     heat.place(tmp_path).mkdir(parents=True)
-    for one, known in ((measured("flaml", "ames", None), False), (measured("flaml", "ames", 1.0), True)):
+    for one, kept in ((measured("flaml", "ames", None), False), (measured("flaml", "ames", 1.0), True)):
         (heat.place(tmp_path) / "measured.json").write_text(json.dumps(one))
-        assert (heat.known(tmp_path) is not None) == known
+        assert (heat.known(tmp_path) is not None) == kept
     assert Heat("flaml", "ames", 0, 600.0, 2).known(tmp_path) is None  # another budget is another matter
 
 

@@ -10,7 +10,9 @@ Then:                     python -m benchmarks.quality --budget 2m --json qualit
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.quality.environments import SYSTEMS, install
 from benchmarks.quality.report import report
@@ -35,8 +37,33 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=default_cache(), help="for environments, splits and results")
     parser.add_argument("--install", action="store_true", help="make the systems' environments, and end")
     parser.add_argument("--report", action="store_true", help="run nothing, print what has been measured")
+    parser.add_argument(
+        "--known",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="of --json, earlier: its heats of these cores are not run again",
+    )
     parser.add_argument("--json", type=Path, help="where to write the figures")
     return parser.parse_args()
+
+
+def known(files: Iterable[Path], seconds: float | None, cores: int) -> dict[Heat, dict[str, Any]]:
+    """What earlier runs measured with the same budget and cores, but for what failed.
+
+    Args:
+        files: that `--json` wrote.
+        seconds: the budget.
+        cores: for each system.
+    """
+    told = [json.loads(file.read_text()) for file in files]
+    return {
+        Heat(one["system"], one["table"], one["seed"], seconds or 0.0, cores): one
+        for run in told
+        if (run["budget"], run["cores"]) == (seconds, cores)
+        for one in run["heats"]
+        if not one["error"]
+    }
 
 
 def main() -> None:
@@ -49,11 +76,12 @@ def main() -> None:
         return
     seconds = parse_duration(given.budget)
     found = []
+    earlier = known(given.known, seconds, given.cores)
     for seed in given.seeds:  # all tables of one seed first: an early look is a fair one
         for table in given.only:
             for system in given.systems:
                 heat = Heat(system, table, seed, seconds or 0.0, given.cores)
-                measured = heat.known(cache)
+                measured = earlier.get(heat) or heat.known(cache)
                 if measured is None and not given.report:
                     measured = heat.run(cache)
                     told = measured["error"] or f"{measured['score']:,.5g} in {measured['fit_seconds']:.0f} s"
