@@ -83,6 +83,7 @@ class Preparation:
             learnt; -1 for none.
         logarithm: whether the target's logarithm is learnt; center and scale are then its own.
         bounds: (2,) within which predictions stay where the logarithm is learnt.
+        lift: added to a predicted logarithm, where means are asked for: see `tunekit.training.lift`.
         arrays: how each array column is scaled.
         texts: the words and terms of each text column.
     """
@@ -100,6 +101,7 @@ class Preparation:
     anchor: int = -1
     logarithm: bool = False
     bounds: npt.NDArray[np.float64] = field(default_factory=lambda: np.array([-np.inf, np.inf]))
+    lift: float = 0.0
     arrays: tuple[ArrayScale, ...] = ()
     texts: tuple[Terms, ...] = ()
 
@@ -179,7 +181,7 @@ class Preparation:
     def in_units(self, raw: npt.NDArray[Any], rows: Encoded) -> npt.NDArray[np.float64]:
         """The inverse of `standardised`, for predictions (n, 1)."""
         center, scale = (part[:, None] if np.ndim(part) else part for part in self._target_scales(rows))
-        learnt = np.asarray(np.asarray(raw, dtype=np.float64) * scale + center)
+        learnt = np.asarray(np.asarray(raw, dtype=np.float64) * scale + (center + self.lift))
         return np.exp(np.clip(learnt, *np.log(self.bounds))) if self.logarithm else learnt
 
     def _target_scales(self, rows: Encoded) -> tuple[Any, Any]:
@@ -236,7 +238,7 @@ class Preparation:
     @classmethod
     def from_arrays(cls, arrays: Any) -> Preparation:
         """The inverse of `to_arrays`; also reads what `numpy.load` returns."""
-        values: dict[str, Any] = {name: arrays[name] for name in _plain_fields()}
+        values: dict[str, Any] = {name: arrays[name] for name in _plain_fields() if name in arrays}
         scales: list[ArrayScale] = []
         while f"array_{len(scales)}_name" in arrays:
             name, shape, center, factor, by = (
@@ -250,7 +252,8 @@ class Preparation:
             own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
             texts.append(Terms.from_arrays(own))
         values["texts"] = tuple(texts)
-        for name in ("target_center", "target_scale"):
+        values.setdefault("lift", 0.0)  # trials of tunekit before 2026-12 have none
+        for name in ("target_center", "target_scale", "lift"):
             values[name] = float(values[name])
         for name in ("target_by", "anchor"):
             values[name] = int(values[name])

@@ -182,7 +182,7 @@ class Prepared:
         """Float64 (n, 1) in the target's units."""
         learnt, value = self.preparation, Value(self.graph, standardised)
         if learnt.target_by < 0:
-            value = value * learnt.target_scale + learnt.target_center
+            value = value * learnt.target_scale + (learnt.target_center + learnt.lift)
         else:
             center, scale = (self._by_code(learnt.targets[:, part : part + 1], learnt.target_by) for part in (0, 1))
             value = value * Value(self.graph, scale) + Value(self.graph, center)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunekit.data import Folds
+from tunekit.data.preparation import Preparation
 from tunekit.ensemble import Combination
 from tunekit.errors import StudyError
 from tunekit.executors import Job, Limits, LocalExecutor, answer_of
@@ -173,6 +174,7 @@ def _fitted(
                 prepared.metric,
                 trial.values,
                 _length(trial, is_net=isinstance(family, NetFamily)),
+                _lift(one),
                 derive_seed(trial.seed, "refit"),
                 threads,
             )
@@ -204,6 +206,17 @@ def _length(trial: Trial, *, is_net: bool) -> Length | None:
     rates = [epoch.logs.get("learning_rate") for epoch in trial.curve if epoch.fold == fold]
     known = tuple(rate for rate in rates if rate is not None)
     return Length(trial.best_epochs[fold], known[: trial.best_epochs[fold]] or (1e-3,))
+
+
+def _lift(one: Candidate) -> float:
+    """Of the folds' models, the mean: no rows are left that could tell it of a model that learnt from all."""
+    found = []
+    for folder in one.folders:
+        path = folder / "preparation.npz"
+        if path.exists():  # models of several targets have one each, and none of them learns a logarithm
+            with np.load(path) as arrays:
+                found.append(Preparation.from_arrays(arrays).lift)
+    return statistics.mean(found) if found else 0.0
 
 
 def _score(prepared: Prepared, members: Sequence[Candidate], combination: Combination) -> float:

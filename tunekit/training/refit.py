@@ -16,6 +16,7 @@ from tunekit.families.base import Length
 from tunekit.metrics import Metric
 from tunekit.space import HyperParameters, Value
 from tunekit.training.fitted import check_predictions
+from tunekit.training.lift import lift_by
 from tunekit.training.trial import fitter_of, load_fold, make_new
 
 
@@ -28,6 +29,7 @@ class RefitTask:
         metric: of the study.
         values: the trial's.
         length: of the training; None for families without epochs or rounds.
+        lift: of the logarithm that is learnt, if one is: see `tunekit.training.lift`.
         seed: of the fit.
         threads: that it may use.
     """
@@ -36,6 +38,7 @@ class RefitTask:
     metric: Metric
     values: dict[str, Value]
     length: Length | None
+    lift: float
     seed: int
     threads: int
 
@@ -62,6 +65,7 @@ def run_refit(place: Place, task: RefitTask) -> bool:
         hp = HyperParameters(lambda dimension: task.values.get(dimension.name, dimension.default))
         fitter = fitter_of(task.family, several=bool(store.facts["targets"]))
         fitted = fitter.fit(hp, task.family.learnt(hp, fold), lambda *_: False)
+        lift_by(fitted, task.lift)
         leave(place.folder, fitted, store, fold)
         place.channel.send(None)
     except Exception as error:

@@ -45,6 +45,7 @@ from tunekit.families.one_by_one import OneByOne
 from tunekit.metrics import Metric
 from tunekit.space import Dimension, HyperParameters, Value
 from tunekit.training.fitted import FittedNet, check_predictions
+from tunekit.training.lift import lifted
 from tunekit.training.nets import NetFitter
 from tunekit.trial import MODEL_SUMMARY, derive_seed
 
@@ -292,6 +293,7 @@ def _fit(line: _Line, fitter: Family | NetFitter | OneByOne, hp: HyperParameters
 def _judge_and_save(fitted: Fitted, fold: Fold, trial_folder: Path, store: Store) -> float:
     honest = fitted.out_of_fold
     predictions = check_predictions(fitted.predict(fold.valid.rows) if honest is None else honest, fold)
+    predictions = lifted(fitted, fold, predictions)
     unlabelled = check_predictions(fitted.predict(store.unlabelled), fold)
     folder = trial_folder / f"fold{fold.number}"
     folder.mkdir(parents=True, exist_ok=True)
