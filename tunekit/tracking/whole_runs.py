@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +79,7 @@ class ByClient:
         """Write a run, its status last: one that is left open isn't whole."""
         tags = ended.record.tags  # each that is set later costs MLflow a look for it, and an insertion
         run = self._client.create_run(self._experiment, start_time=ended.start, tags=tags, run_name=ended.name)
-        rest = Record(params=ended.record.params, points=ended.record.points)
-        self.complete(run, Ended(ended.name, ended.start, ended.end, ended.status, rest, ended.files))
+        self.complete(run, replace(ended, record=replace(ended.record, tags={})))
         return run
 
     def complete(self, run: Run, ended: Ended) -> None:
