@@ -72,7 +72,7 @@ LIBRARIES: dict[str, set[str]] = {
     "optuna": {"advice", "drivers", "ledger", "stopping"},
     "hyperopt": {"drivers"},
     "keras_tuner": {"drivers", "families"},
-    "sqlalchemy": {"ledger"},
+    "sqlalchemy": {"ledger", "tracking"},  # the tables of Optuna, and of MLflow
     "fsspec": {"ledger"},
     "mlflow": {"tracking"},
     "cloudpickle": {"executors"},
