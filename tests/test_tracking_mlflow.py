@@ -325,9 +325,8 @@ def test_the_search_never_waits(root: Path) -> None:
     observer.study_started(replace(FACTS, name="waits"), TRIALS)
     for number in range(4, 24):
         observer.trial_ended(trial(number))
-    assert (
-        not observer._jobs.empty()
-    )  # handing over takes microseconds; looking for the parent run and writing these, a tenth of a second
+    # Handing over takes microseconds; looking for the parent run and writing these, a tenth of a second.
+    assert not observer._jobs.empty()
     observer.close()
     assert len(runs(root, "waits")[1]) == 24
 

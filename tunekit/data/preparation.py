@@ -238,7 +238,8 @@ class Preparation:
     @classmethod
     def from_arrays(cls, arrays: Any) -> Preparation:
         """The inverse of `to_arrays`; also reads what `numpy.load` returns."""
-        values: dict[str, Any] = {name: arrays[name] for name in _plain_fields() if name in arrays}
+        values: dict[str, Any] = {name: arrays[name] for name in _plain_fields() if name != "lift"}
+        values["lift"] = arrays.get("lift", 0.0)  # trials of tunekit before 2026-12 have none
         scales: list[ArrayScale] = []
         while f"array_{len(scales)}_name" in arrays:
             name, shape, center, factor, by = (
@@ -252,7 +253,6 @@ class Preparation:
             own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
             texts.append(Terms.from_arrays(own))
         values["texts"] = tuple(texts)
-        values.setdefault("lift", 0.0)  # trials of tunekit before 2026-12 have none
         for name in ("target_center", "target_scale", "lift"):
             values[name] = float(values[name])
         for name in ("target_by", "anchor"):

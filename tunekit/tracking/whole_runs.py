@@ -20,7 +20,7 @@ from tunekit.tracking.records import Record
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
-    from sqlalchemy import Engine, Table
+    from sqlalchemy import Connection, Engine, Table
 
 LARGEST = 1.7976931348623157e308
 """What MLflow writes for infinity, which its databases don't take."""
@@ -130,9 +130,7 @@ class ByTables(ByClient):
         rows = {"runs": [row_of(ended, number, int(self._experiment), place)], **rows_of(ended.record, number)}
         rows["tags"].append({"key": "mlflow.runName", "value": ended.name, "run_uuid": number})
         with self._engine.begin() as connection:
-            for name, found in rows.items():
-                if found:
-                    connection.execute(self._tables[name].insert(), found)
+            self._insert(connection, rows)
         user = rows["runs"][0]["user_id"]
         info = RunInfo(
             number, self._experiment, user, ended.status, ended.start, ended.end, "active", place, ended.name
@@ -151,11 +149,14 @@ class ByTables(ByClient):
                 for name in ("tags", "latest_metrics"):
                     table, keys = self._tables[name], [row["key"] for row in rows[name]]
                     connection.execute(table.delete().where(table.c.run_uuid == run_id, table.c.key.in_(keys)))
-                for name, found in rows.items():
-                    if found:
-                        connection.execute(self._tables[name].insert(), found)
+                self._insert(connection, rows)
         except IntegrityError:  # some of it is there already: MLflow looks for what isn't
             super().add(run_id, record)
+
+    def _insert(self, connection: Connection, rows: Mapping[str, list[dict[str, Any]]]) -> None:
+        for name, found in rows.items():
+            if found:
+                connection.execute(self._tables[name].insert(), found)
 
     def close(self) -> None:
         """Close the connections."""
