@@ -52,7 +52,7 @@ __all__ = [
 
 
 def default_families(suits: str = "table") -> list[Family]:
-    """What suits a kind of data, cheap ones first: they need no TensorFlow, which loads meanwhile.
+    """What suits a kind of data, cheap ones first: they need no TensorFlow, which takes seconds to load.
 
     Args:
         suits: "table", "arrays", "images", "text" or "series".
@@ -65,13 +65,13 @@ def default_families(suits: str = "table") -> list[Family]:
         return [Baseline(), Linear(), XGBoost(), Forest(), TextNet()]
     if suits == "arrays":
         return [Baseline(), Linear(), XGBoost(), Forest(), MLP()]
-    return [Baseline(), Linear(), XGBoost(), Forest(), *_extra(), TabM(), WideDeep(), MLP(), RealMLP()]
+    return [Baseline(), Linear(), XGBoost(), *_extra(), Forest(), TabM(), WideDeep(), MLP(), RealMLP()]
 
 
 def _extra() -> list[Family]:
-    """Other boosted trees, where their packages are installed: kin of XGBoost, and so after what differs more."""
+    """Other boosted trees, where their packages are installed."""
     found: list[Family] = []
-    for family in (LightGBM, CatBoost):  # a trial of CatBoost's costs some times one of the others'
+    for family in (LightGBM, CatBoost):
         with suppress(StudyError):
             found.append(family())
     return found

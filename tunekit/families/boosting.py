@@ -15,9 +15,12 @@ from tunekit.data.preparation import BAG, Preparation
 from tunekit.data.schema import Encoded
 from tunekit.data.terms import Bag
 from tunekit.families.base import ArrayModel, Fold, Part, Predictions, link_for, load_facts
-from tunekit.families.rounds import Boosting, Rounds, deciding, dense
+from tunekit.families.rounds import Boosting, Rounds, deciding, dense, usual_rate
 from tunekit.families.tree_arrays import from_xgboost
 from tunekit.space import HyperParameters
+
+MANY_CLASSES = 5
+"""From so many on, trees are deeper by default: each tells one class from all others, and there are fewer rounds."""
 
 UBJ = "model.ubj"
 """XGBoost's own file of a model, for those who go on training it."""
@@ -40,9 +43,9 @@ def boosted(folder: Path, rows: Encoded) -> Predictions:
 class XGBoost(Boosting):
     """XGBoost's histogram trees with early stopping on the validation rows.
 
-    Defaults: shallow trees on half of the columns, which do well on small tables at a fraction of the cost; then
-    XGB-TD, meta-tuned over many tables (Holzmueller 2024, arXiv 2407.04491). The search space follows Gorishniy 2021
-    (arXiv 2106.11959), with the learning rate around the defaults.
+    Defaults: shallow trees on half of the columns, which do well on small tables at a fraction of the cost (of many
+    classes, deeper ones); then XGB-TD, meta-tuned over many tables (Holzmueller 2024, arXiv 2407.04491). The search
+    space follows Gorishniy 2021 (arXiv 2106.11959), with the learning rate around the defaults.
     """
 
     name = "xgboost"
@@ -66,8 +69,8 @@ class XGBoost(Boosting):
         return {
             **objectives[fold.task],
             "tree_method": "hist",
-            "learning_rate": hp.Float("learning_rate", 0.01, 0.3, sampling="log", default=0.05),
-            "max_depth": hp.Int("max_depth", 2, 10, default=4),
+            "learning_rate": hp.Float("learning_rate", 0.01, 0.3, sampling="log", default=usual_rate(fold)),
+            "max_depth": hp.Int("max_depth", 2, 10, default=6 if fold.outputs >= MANY_CLASSES else 4),
             "min_child_weight": hp.Float("min_child_weight", 1e-5, 100.0, sampling="log", default=1.0),
             "subsample": hp.Float("subsample", 0.5, 1.0, default=0.8),
             "colsample_bylevel": hp.Float("colsample_bylevel", 0.3, 1.0, default=0.5),

@@ -25,8 +25,9 @@ class Forest(Family):
     """scikit-learn's forests on scaled numbers with gap indicators and category codes.
 
     Breiman 2001 (random), Geurts 2006 (extra). Half of the features per split and small leaves do well on tables
-    (Grinsztajn 2022, arXiv 2207.08815, searches around them too). Of many rows each tree learns from some, drawn with
-    replacement, and its leaves hold more: grown to the end, it would have nearly as many nodes as there are rows.
+    (Grinsztajn 2022, arXiv 2207.08815, searches around them too). Probabilities need more trees than means do, above
+    all those of rare classes. Of many rows each tree learns from some, drawn with replacement, and its leaves hold
+    more: grown to the end, it would have nearly as many nodes as there are rows.
     """
 
     name = "forest"
@@ -48,7 +49,7 @@ class Forest(Family):
         wide = bool(fold.text_columns) or any(array[0].size > MANY for array in fold.train.rows.arrays)
         suffix = "Regressor" if fold.task == "regression" else "Classifier"
         estimator: Any = getattr(ensemble, names[kind] + suffix)(
-            n_estimators=hp.Int("trees", 100, 400, step=100, default=200),
+            n_estimators=hp.Int("trees", 100, 400, step=100, default=100 if fold.task == "regression" else 200),
             max_features=hp.Float("max_features", 0.05, 1.0, sampling="log", default=0.05 if wide else 0.5),
             **_growth(hp, len(fold.train)),
             random_state=fold.seed,

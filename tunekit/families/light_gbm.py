@@ -15,7 +15,7 @@ from tunekit.data.schema import Encoded
 from tunekit.families.base import ArrayModel, Fold, Part, Predictions, link, link_for, load_facts
 from tunekit.families.extra import needs
 from tunekit.families.lightgbm_trees import from_lightgbm
-from tunekit.families.rounds import Boosting, Rounds, deciding
+from tunekit.families.rounds import Boosting, Rounds, deciding, usual_rate
 from tunekit.space import HyperParameters
 
 TEXT = "model.txt"
@@ -74,7 +74,7 @@ class LightGBM(Boosting):
             "regression": {"objective": "regression", "metric": "rmse"},
         }
         asked = {
-            "learning_rate": hp.Float("learning_rate", 0.01, 0.3, sampling="log", default=0.05),
+            "learning_rate": hp.Float("learning_rate", 0.01, 0.3, sampling="log", default=usual_rate(fold)),
             "num_leaves": hp.Int("num_leaves", 4, 256, sampling="log", default=8),
             "min_data_in_leaf": hp.Int("min_data_in_leaf", 1, 64, sampling="log", default=5),
             "feature_fraction": hp.Float("feature_fraction", 0.3, 1.0, default=0.5),

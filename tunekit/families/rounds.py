@@ -16,6 +16,9 @@ from tunekit.space import HyperParameters
 PATIENCE = 50
 """Rounds without a better validation loss before boosting ends."""
 
+DEAR = 100_000
+"""Rows, times classes if there are more than two, from which on boosting learns faster by default."""
+
 
 class Rounds:
     """The best numbers of rounds: on all rows that decide, and on each part of them.
@@ -130,6 +133,14 @@ class Boosting(Family):
     @abstractmethod
     def keep(self, grown: Any, fold: Fold, layout: str, rounds: int) -> ArrayModel:
         """So many rounds of the trained model, as what is saved."""
+
+
+def usual_rate(fold: Fold) -> float:
+    """The default learning rate: where rounds are dear, half as many do, and cost next to nothing in the score.
+
+    A round grows a tree for each class on all rows.
+    """
+    return 0.1 if len(fold.train) * fold.outputs >= DEAR else 0.05
 
 
 def deciding(fold: Fold, half: int | None) -> Part:
