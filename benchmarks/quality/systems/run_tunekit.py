@@ -22,6 +22,7 @@ def main() -> None:
         "blend": {f"{one['trial']} {one['family']}": round(one["weight"], 3) for one in members},
     }
     bundle = tk.Bundle.load(contest.folder / "model")
+    contest.facts["refit"] = bundle.manifest["facts"]["ensemble"].get("refit", {}).get("told")
     predict = bundle.predict if contest.kind == "regression" else bundle.predict_proba
     contest.end(predict, getattr(model, "classes_", ()), size_of(contest.folder / "model"))
 
