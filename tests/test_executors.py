@@ -16,7 +16,17 @@ import pytest
 from searches import PATIENCE, alive, started, wait_until  # type: ignore[import-not-found]
 
 from tunekit.errors import StudyError
-from tunekit.executors import Child, Ended, Executor, Job, Limits, LocalExecutor, Place, travels_by_value
+from tunekit.executors import (
+    Child,
+    Ended,
+    Executor,
+    Job,
+    Limits,
+    LocalExecutor,
+    Place,
+    servers_kept,
+    travels_by_value,
+)
 from tunekit.executors import local as executors_local
 from tunekit.study import load_study
 
@@ -462,6 +472,27 @@ def test_children_of_both_servers_are_heard(both, tmp_path) -> None:
     assert found[0] == found[1]  # each server's process serves that server's next job
     assert both.ready(heavy=True)
     assert both.ready(heavy=False)
+
+
+def test_a_server_may_wait_until_its_jobs_are_due(both, tmp_path) -> None:
+    def made() -> LocalExecutor:
+        return LocalExecutor(1, 1, tmp_path / "executor.log", tmp_path, heavy=True, at_once=False)
+
+    with servers_kept():
+        waiting = made()
+        assert not waiting.ready(heavy=True)
+        wait_until(lambda: waiting.listen(0.1) == [] and waiting.ready(heavy=False), "the light server is ready")
+        assert not waiting.ready(heavy=True), "asking does not start it"
+        waiting.prepare()
+        server = waiting._servers[True]
+        waiting.prepare()
+        wait_until(lambda: waiting.listen(0.1) == [] and waiting.ready(heavy=True), "the heavy server is ready")
+        assert waiting._servers[True] is server
+        waiting.close()
+        after = made()
+        assert after.ready(heavy=True), "one that is there costs nothing"
+        assert after._servers[True] is server
+    after.close()
 
 
 def test_a_server_that_is_killed_takes_only_its_own_children(both, tmp_path) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from searches import LONG, Listener, houses, write_study  # type: ignore[import-
 from tunekit.data import KFold, StratifiedKFold
 from tunekit.drivers import ProposalSampler, Random
 from tunekit.executors import Child, Ended, Executor, Job, Limits
-from tunekit.families import MLP, Baseline, Family, Linear, XGBoost
+from tunekit.families import MLP, Baseline, Family, Forest, Keras, Linear, TabM, XGBoost
 from tunekit.ledger import Ledger
 from tunekit.metrics import find_metric
 from tunekit.space import Dimension
@@ -23,10 +24,10 @@ from tunekit.stopping import NeverStop
 from tunekit.study import load_study
 from tunekit.study.conductor import Conductor
 from tunekit.study.effort import Effort, Site
-from tunekit.study.goal import Clock, Goal
+from tunekit.study.goal import Clock, Goal, Refits
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import prepare
-from tunekit.tracking import Observers
+from tunekit.tracking import Observer, Observers
 from tunekit.trial import State, Trial
 
 # What a goal is
@@ -72,6 +73,30 @@ def test_a_clock_keeps_its_reserve_and_never_goes_below_nothing() -> None:
     assert Clock(10.0, 5.0, begun - 7.0).left == 0.0
 
 
+def complete(family: str, score: float, seconds: float) -> Trial:
+    ended = trial(score)
+    ended.family, ended.fit_seconds = family, seconds
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [((), 25.0), ((5.0, 5.0), 25.0), ((30.0, 5.0), 35.0), ((30.0, 20.0), 30.0), ((60.0, 20.0), 25.0)],
+    ids=["none yet", "quick", "both", "the best alone", "the best takes too long"],
+)
+def test_a_clock_keeps_time_for_the_leading_trials_to_be_fitted_once_more(seconds, kept) -> None:
+    names = ("xgboost", "lightgbm")
+    leading = [complete(name, 1.0 + at, one) for at, (name, one) in enumerate(zip(names, seconds, strict=False))]
+    best_first = [*leading, complete("xgboost", 5.0, 44.0), complete("forest", 6.0, 44.0)] if leading else []
+    wished = goal(refits=Refits(0.25, 0.45, lambda one: one.fit_seconds))
+    wished.keep_for_refits(best_first)
+    assert wished.clock.refits == 0.0, "without a budget there is nothing to keep"
+    wished = replace(wished, clock=Clock(100.0, 5.0))
+    wished.keep_for_refits(best_first)
+    assert wished.clock.refits == kept
+    assert wished.clock.left == pytest.approx(95.0 - kept, abs=1.0)
+
+
 def test_what_is_left_out_of_an_effort() -> None:
     site = Site(Path("mlruns"))
     assert Effort.of(site).budget == 600.0
@@ -92,14 +117,23 @@ class Scripted(Executor):
         workers: at a time.
         seconds: that each fold is said to have taken.
         of_net: epochs and seconds of each fold of a net.
+        pace: seconds of an epoch, that nets say.
     """
 
     def __init__(
-        self, scores: list[float], workers: int = 1, seconds: float = 0.05, of_net: tuple[int, float] = (9, 0.05)
+        self,
+        scores: list[float],
+        workers: int = 1,
+        seconds: float = 0.05,
+        of_net: tuple[int, float] = (9, 0.05),
+        pace: float | None = None,
     ) -> None:
         self.tasks: list[Any] = []
         self._seconds = seconds
         self._of_net = of_net
+        self._pace = pace
+        self.slow: set[int] = set()  # the numbers of trials that take so many times as long
+        self.factor = 100.0
         self._scores = deque(scores)
         self._workers = workers
         self._words: list[tuple[Child, Any]] = []
@@ -118,9 +152,10 @@ class Scripted(Executor):
             score = self._scores.popleft()
             said: list[Any] = [("suggest", Dimension("level", "float", 0.5, 0.0, 1.0)), ("settled",)]
             epochs, seconds = self._of_net if job.heavy else (0, self._seconds)
+            seconds *= self.factor if len(self.tasks) - 1 in self.slow else 1
             for fold in (0, 1):
                 said.append(("epochs", [(fold, 1 + epoch, score, {}) for epoch in range(epochs)], False))
-                said.append(("fold", fold, score, None, (fold + 1) * seconds))
+                said.append(("fold", fold, score, None, (fold + 1) * seconds, self._pace if job.heavy else None))
             self._words += [(child, word) for word in (*said, ("done", 0.5, 1000), Ended())]
         return child
 
@@ -135,6 +170,16 @@ class Silent(Child):
     def send(self, word: Any) -> None: ...
 
     def kill(self) -> None: ...
+
+
+class Heard(Observer):
+    """Keeps what is said."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def message(self, text: str) -> None:
+        self._said.append(text)
 
 
 Conduct = Callable[..., list[Trial]]
@@ -152,6 +197,8 @@ def conduct(tmp_path) -> Iterator[Conduct]:
         families: tuple[Family, ...] = (Linear(), XGBoost()),
         budget: float | None = None,
         limits: Limits = Limits(),  # noqa: B008
+        said: list[str] | None = None,
+        plans: int = 1,
         **ends: Any,
     ) -> list[Trial]:
         task = "binary" if metric == "roc_auc" else "regression"
@@ -159,14 +206,15 @@ def conduct(tmp_path) -> Iterator[Conduct]:
         prepared = prepare(table(task).load(), split, metric, seed=0)
         ledger.open({"direction": prepared.metric.direction}, seed=3)
         for family in families:
-            ledger.add_family(family.name, ProposalSampler(Random(), 3, family.name), NeverStop(), [{"defaults": True}])
+            wanted: list[dict[str, Any]] = [{"defaults": True}, {"values": {"level": 0.25}}]
+            ledger.add_family(family.name, ProposalSampler(Random(), 3, family.name), NeverStop(), wanted[:plans])
         conductor = Conductor(
             prepared,
             families,
             "random",
             NeverStop(),
             ledger,
-            Observers([]),
+            Observers([] if said is None else [Heard(said)]),
             goal=Goal(Clock(budget, 0.0), prepared.metric, **ends),
             threads=1,
             limits=limits,
@@ -220,10 +268,23 @@ def test_a_family_that_is_not_known_gets_a_share_of_what_is_left_of_the_budget(c
 
 
 def test_a_family_that_would_take_too_much_of_the_time_is_ended_after_a_fold(conduct) -> None:
-    trials = conduct(Scripted([9.0] * 2, seconds=300.0), budget=1000.0)
+    trials = conduct(Scripted([9.0] * 2, seconds=400.0), budget=1000.0)
     assert [one.state for one in trials] == [State.INTERRUPTED] * 2
     assert trials[0].error is not None
-    assert trials[0].error.startswith("ended after its first fold: all would take some 600 s")
+    assert trials[0].error.startswith("ended after its first fold: all would take some 800 s")
+
+
+@pytest.mark.parametrize(
+    ("score", "seconds", "state"),
+    [(8.5, 300.0, State.COMPLETE), (8.5, 400.0, State.INTERRUPTED), (9.5, 300.0, State.INTERRUPTED)],
+    ids=["the second best", "too long even so", "the third best"],
+)
+def test_a_promising_family_may_take_more_of_the_time(conduct, score, seconds, state) -> None:
+    executor = Scripted([8.0, 9.0, score, 5.0], seconds=1.0)
+    executor.slow, executor.factor = {2}, seconds
+    trials = conduct(executor, families=(Linear(), XGBoost(), Forest()), budget=1000.0, score=6.0)
+    assert trials[2].family == "forest"
+    assert trials[2].state is state
 
 
 @pytest.mark.parametrize(
@@ -243,6 +304,84 @@ def test_a_net_that_its_share_leaves_a_few_epochs_is_ended_after_a_fold(conduct,
     assert (net.error or "").startswith("ended after its first fold: all would take some 1600 s") is (
         state is State.INTERRUPTED
     )
+
+
+@pytest.mark.parametrize(
+    ("pace", "state"), [(10.0, State.COMPLETE), (70.0, State.INTERRUPTED)], ids=["it took long to trace", "slow"]
+)
+def test_a_net_is_judged_by_the_pace_of_its_epochs(conduct, pace, state) -> None:
+    executor = Scripted([9.0, 9.0, 5.0], of_net=(2, 200.0), pace=pace)
+    net = conduct(executor, families=(Linear(), MLP()), budget=1000.0, score=6.0)[1]
+    assert net.state is state
+    # What was seen of one fold, and the 14 epochs that are still to come.
+    assert (state is State.COMPLETE) or "all would take some 1180 s" in (net.error or "")
+
+
+@pytest.mark.parametrize(
+    ("pace", "of_user", "tried"),
+    [
+        (70.0, False, ["linear", "mlp", "tabm", "linear"]),
+        (300.0, False, ["linear", "mlp", "linear"]),
+        (300.0, True, ["linear", "mlp", "own", "linear"]),
+    ],
+    ids=["slow", "far too slow", "nets of one's own may be of any size"],
+)
+def test_where_one_net_is_far_too_slow_others_are_not_tried(conduct, pace, of_user, tried) -> None:
+    executor = Scripted([9.0] * (len(tried) - 1) + [5.0], of_net=(2, 200.0), pace=pace)
+    other = Keras(lambda hp: None, name="own") if of_user else TabM()
+    said: list[str] = []
+    trials = conduct(executor, families=(Linear(), MLP(), other), budget=1000.0, score=6.0, said=said)
+    assert [one.family for one in trials] == tried
+    assert any("no net is tried" in one and "(tabm)" in one for one in said) is ("tabm" not in tried and not of_user)
+
+
+def test_a_trial_that_cannot_be_complete_in_time_is_ended(conduct) -> None:
+    executor = Scripted([9.0, 8.0, 7.0, 5.0], seconds=40.0)
+    executor.slow = {1, 2}  # the first has timed the family, so that they have no share of the time
+    trials = conduct(executor, families=(Linear(),), budget=1000.0, score=6.0)
+    told = "ended after 1 of 2 folds: the others would take some 4000 s, and "
+    assert [one.state for one in trials] == [State.COMPLETE, State.STOPPED, State.STOPPED, State.COMPLETE]
+    assert all((one.error or "").startswith(told) for one in trials[1:3])
+
+
+@pytest.mark.parametrize(("planned", "state"), [(True, State.INTERRUPTED), (False, State.STOPPED)])
+def test_what_was_planned_is_run_again_in_a_search_with_more(conduct, planned, state) -> None:
+    executor = Scripted([9.0, 8.0, 7.0], seconds=40.0)
+    executor.slow = {1}
+    trials = conduct(executor, families=(Linear(),), budget=1000.0, plans=1 + planned, score=7.0)
+    assert trials[1].state is state
+    assert (trials[1].error or "").endswith("; it is run again in a search with more") is planned
+    assert len(trials) == (2 if planned else 3), "the family is given up for this search"
+
+
+class Waiting(Scripted):
+    """TensorFlow is there once it was asked for; notes how many trials had begun by then."""
+
+    asked: int | None = None
+
+    def ready(self, *, heavy: bool) -> bool:
+        return not heavy or self.asked is not None
+
+    def prepare(self) -> None:
+        self.asked = len(self.tasks) if self.asked is None else self.asked
+
+
+@pytest.mark.parametrize(
+    ("families", "budget", "asked"),
+    [
+        ((Linear(), XGBoost()), 1000.0, None),
+        ((Linear(), XGBoost(), MLP()), 1000.0, 2),
+        ((Linear(), MLP(), XGBoost()), 1000.0, 1),
+        ((MLP(), Linear(), XGBoost()), 1000.0, 0),
+        ((Linear(), XGBoost(), MLP()), 10.0, None),
+        ((MLP(),), 10.0, 0),
+    ],
+    ids=["no nets", "after the trees", "before the trees", "first", "too late beside others", "late, but all there is"],
+)
+def test_tensorflow_is_imported_once_a_net_is_due(conduct, families, budget, asked) -> None:
+    executor = Waiting([9.0, 9.0, 9.0, 5.0], seconds=0.01)
+    conduct(executor, families=families, budget=budget, score=6.0)
+    assert executor.asked == asked
 
 
 def test_a_net_that_there_is_nothing_beside_is_not_ended(conduct) -> None:

@@ -8,6 +8,7 @@ import pytest
 from folds import fold, fold_of, prepared  # type: ignore[import-not-found]
 
 from tunekit.families import MLP, NetData, RealMLP, TabM
+from tunekit.families.deadline import Deadline
 from tunekit.families.number_layers import FewLevels, PeriodicEmbedding, PiecewiseLinearEmbedding
 from tunekit.families.realmlp_layers import Clamp, FactoredAdamW, FadingDropout, NtkDense, Schedule, fading
 from tunekit.families.tabm_layers import MemberDense, MemberScale, MembersModel
@@ -172,7 +173,9 @@ def test_a_short_training_is_made_shorter_as_a_whole() -> None:
     model = family.build(answers(), data)
     x = net_inputs(model, one.features("train", "columns"), "columns")
     y = np.zeros((len(one.train), 1), dtype="float32")
-    model.fit(x, y, epochs=500, batch_size=32, verbose=0, callbacks=[Schedule(1.5)])
+    deadline = Deadline(1.5)
+    told = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: deadline.epoch_ended())
+    model.fit(x, y, epochs=500, batch_size=32, verbose=0, callbacks=[told, Schedule(deadline)])
     steps = float(model.optimizer.steps)
     assert steps < 500 * np.ceil(len(one.train) / 32)
     assert float(model.optimizer.learning_rate) < 0.02, "of 0.2: the last cycle came down"

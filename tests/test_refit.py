@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -12,11 +13,12 @@ from folds import fold  # type: ignore[import-not-found]
 from searches import Listener, houses  # type: ignore[import-not-found]
 
 import tunekit as tk
+from tunekit.data import Folds
 from tunekit.errors import StudyError
 from tunekit.families import NetFamily, RealMLP, XGBoost
 from tunekit.families.base import Length
 from tunekit.space import HyperParameters
-from tunekit.study.refit import _length
+from tunekit.study.refit import _expected, _length
 from tunekit.study.result import Result
 from tunekit.training.nets import fit_net
 from tunekit.training.refit import refusal
@@ -79,6 +81,24 @@ def test_the_median_fold_says_how_long() -> None:
     assert length == Length(4, tuple(2 + epoch / 100 for epoch in range(1, 5)))
     assert _length(trial, is_net=False) == Length(4)
     assert _length(Trial(0, "linear", 0, seed=0), is_net=False) is None
+
+
+@pytest.mark.parametrize(
+    ("family", "best_epochs", "seconds"),
+    [
+        (tk.XGBoost(), [150, 9], 7.5),  # of 200 rounds or more, the last 50 of which it does not need
+        (tk.MLP(), [150, 9], 10.0),
+        (tk.Linear(), [], 10.0),
+        (tk.Pretrained(lambda: None), [7], np.inf),
+        (None, [], np.inf),
+    ],
+    ids=["boosting", "net", "neither", "can't be", "not in the study"],
+)
+def test_a_refit_takes_as_long_as_a_fold_by_its_rows(family, best_epochs, seconds) -> None:
+    pair = np.arange(40), np.arange(40, 60)
+    prepared: Any = SimpleNamespace(data=range(80), folds=Folds(np.arange(60, 80), (pair, pair)))
+    trial = Trial(0, "one", 0, seed=0, best_epochs=best_epochs, fit_seconds=10.0)
+    assert _expected(trial, family, prepared) == seconds
 
 
 class Author(keras_tuner.HyperModel):

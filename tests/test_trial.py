@@ -181,7 +181,7 @@ class Steps(Family):
         hp.settle()
         model = constant(fold, level)
         for epoch in range(1, self.epochs + 1):
-            if report(epoch, -float(epoch), {"seconds": fold.seconds}):
+            if report(epoch, -float(epoch), {"seconds": fold.seconds, "more_seconds": fold.more_seconds}):
                 model.stopped = True
                 break
         return model
@@ -290,14 +290,26 @@ def test_waiting_for_answers_is_not_counted(data, tmp_path) -> None:
     assert folds[-1] <= told
 
 
+def test_nets_say_their_pace(data, tmp_path) -> None:
+    net, trees = Conductor(), Conductor()
+    family = MLP()
+    family.epochs = 3
+    run_here(net, data("regression"), tmp_path / "net", task_of(family))
+    run_here(trees, data("regression"), tmp_path / "trees", task_of(Steps(3)))
+    paces = [[message[5] for message in one.said if message[0] == "fold"] for one in (net, trees)]
+    assert all(0.0 < pace < 60.0 for pace in paces[0])
+    assert paces[1] == [None, None]
+
+
 def test_each_fold_gets_its_share_of_the_time(data, tmp_path) -> None:
     conductor = Conductor()
     run_here(conductor, data("regression"), tmp_path, task_of(Steps(1), seconds=1000.0))
-    first, second = [
-        epoch[3]["seconds"] for message in conductor.said if message[0] == "epochs" for epoch in message[1]
-    ]
+    told = [epoch[3] for message in conductor.said if message[0] == "epochs" for epoch in message[1]]
+    first, second = [one["seconds"] for one in told]
     # 0.8 of it for two folds, and then what the first has left to the second: all but what this test took
     assert 350 < first <= 400 < 700 < second <= 800
+    # What is done once may take half of the other's time.
+    assert [one["more_seconds"] for one in told] == [first / 2, 0.0]
     unlimited = Conductor()
     run_here(unlimited, data("regression"), tmp_path, task_of(Steps(1)))
     told = [message for message in unlimited.said if message[0] == "epochs"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,15 @@ from tunekit.executors import servers_kept
 from tunekit.families import Family
 from tunekit.metrics import Metric
 from tunekit.study import Study, parse_duration
+from tunekit.study.effort import Effort, Site
 
 MOST_SEED = 2**31 - 1
 
 REFIT_SHARE = 0.25
-"""Of the budget for fitting members once more on all rows, where one part of them judged: their own time and some."""
+"""Of the budget for fitting members once more on all rows, at least, where one part of them judged."""
+
+FIT_SHARE = 0.97
+"""Of the budget for all that is fitted; the rest is for writing the bundle."""
 
 
 class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
@@ -90,22 +96,20 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
     def _search(self, rows: TypedRows) -> None:
         """Run the study of the rows, and keep its bundle."""
         with tempfile.TemporaryDirectory(prefix="tunekit-") as folder, servers_kept():
-            study, budget = self._study(rows), parse_duration(self.budget)
+            begun, study, budget = time.monotonic(), self._study(rows), parse_duration(self.budget)
             # With one part that judges, models have not learnt from it: for some of the time they learn from all rows.
-            apart = REFIT_SHARE * budget if budget is not None and isinstance(study.split, Holdout) else 0.0
-            result = study.run(
-                budget=None if budget is None else budget - apart,
-                trials=self.trials,
-                workers=self.workers,
-                observers=self._observers(),
-                root=folder if self.root is None else self.root,
-            )
+            apart = REFIT_SHARE if budget is not None and isinstance(study.split, Holdout) else 0.0
+            site = Site(Path(folder if self.root is None else self.root))
+            seconds = None if budget is None else FIT_SHARE * budget
+            effort = Effort.of(site, budget=seconds, trials=self.trials, workers=self.workers)
+            result = study.spend(replace(effort, refits=apart), site, self._observers())
             if result.summary["ensemble"] is None:
                 raise StudyError(
                     f"no model was fitted on every fold within budget={self.budget!r}, trials={self.trials!r}; "
                     "expected more of either, such as budget='2m', or quicker families, such as families=[tk.Linear()]"
                 )
-            exported = result.export(Path(folder) / "bundle", refit=apart)
+            left = 0.0 if seconds is None else max(0.0, seconds - (time.monotonic() - begun))
+            exported = result.export(Path(folder) / "bundle", refit=left if apart else False)
             self._files = {path.name: path.read_bytes() for path in sorted(exported.iterdir())}
         self.summary_ = result.summary
         self.bundle_ = opened(self._files)

@@ -115,6 +115,9 @@ class Executor(ABC):
     def ready(self, *, heavy: bool) -> bool:
         """Whether a job would start at once."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Begin with what jobs with TensorFlow need, where that waits until they come; it may be called again."""
+
     @abstractmethod
     def start(self, job: Job) -> Child:
         """Run a job."""

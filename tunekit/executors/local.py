@@ -238,6 +238,8 @@ class LocalExecutor(Executor):
         log: takes what the servers print.
         data: what jobs get as `Place.data`.
         heavy: whether jobs with TensorFlow will come.
+        at_once: whether the server for these is started now, or when `prepare` says so: where no core is idle,
+            importing TensorFlow takes time from the other jobs, and these may be all that there is time for.
         jobs_per_process: a process is replaced after so many.
     """
 
@@ -249,6 +251,7 @@ class LocalExecutor(Executor):
         data: Path,
         *,
         heavy: bool = True,
+        at_once: bool = True,
         jobs_per_process: int = JOBS_PER_PROCESS,
     ) -> None:
         self._workers = workers
@@ -260,8 +263,10 @@ class LocalExecutor(Executor):
         self._checked = 0.0
         self._children: list[LocalChild] = []
         self._servers = {False: self._kept_or_new(heavy=False)}
-        if heavy:
-            self._servers[True] = self._kept_or_new(heavy=True)
+        if heavy and at_once:
+            self.prepare()
+        elif heavy and (kept := self._kept(heavy=True)):
+            self._servers[True] = kept
 
     @property
     def workers(self) -> int:
@@ -270,7 +275,11 @@ class LocalExecutor(Executor):
 
     def ready(self, *, heavy: bool) -> bool:
         """See `Executor.ready`."""
-        return self._server(heavy).ready
+        return heavy in self._servers and self._server(heavy).ready
+
+    def prepare(self) -> None:
+        """See `Executor.prepare`."""
+        self._server(heavy=True)
 
     def start(self, job: Job) -> LocalChild:
         """See `Executor.start`."""
@@ -370,7 +379,11 @@ class LocalExecutor(Executor):
         return self._servers[heavy]
 
     def _kept_or_new(self, *, heavy: bool) -> _Server:
-        return shelf.SHELF.take(self._key(heavy)) or self._new(heavy)
+        return self._kept(heavy=heavy) or self._new(heavy)
+
+    def _kept(self, *, heavy: bool) -> _Server | None:
+        kept: _Server | None = shelf.SHELF.take(self._key(heavy))
+        return kept
 
     def _new(self, heavy: bool) -> _Server:
         return _Server(HEAVY if heavy else LIGHT, self._threads, self._log)

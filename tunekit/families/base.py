@@ -113,6 +113,7 @@ class Fold:
         seed: seeds every random step of this fit.
         threads: how many the fit may use.
         seconds: a fit that takes longer ends with what it has learnt by then, where the family can.
+        more_seconds: to be added for what is done in this fold for all of them, at most.
         last: position in `train` of the latest row by time, or None where the data has no time.
         memo: what `once` has made; may be shared with later fits on the same rows, in the same process.
         array_names: of the array columns.
@@ -141,6 +142,7 @@ class Fold:
     seed: int
     threads: int = 1
     seconds: float = math.inf
+    more_seconds: float = 0.0
     last: int | None = None
     memo: dict[str, Any] = field(default_factory=dict)
     array_names: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from tunekit.data.targets import Target, places
 from tunekit.data.terms import word_vectors
 from tunekit.errors import FactoryError
 from tunekit.families.base import EpochReport, Family, Fitted, Fold
+from tunekit.families.deadline import Deadline
 from tunekit.space import HyperParameters
 
 if TYPE_CHECKING:
@@ -332,13 +333,13 @@ class NetFamily(Family):
         """Keras callbacks of the user's own, fresh for each fit."""
         return []
 
-    def steering(self, seconds: float) -> list[Any]:
+    def steering(self, deadline: Deadline) -> list[Any]:
         """Keras callbacks that move the learning rate, end the training and keep the best epoch's weights.
 
         Args:
-            seconds: that the training may take.
+            deadline: of the training, which ends then in any case.
         """
-        del seconds
+        del deadline
         return plateau(self.patience)
 
     def retracing(self, rates: Sequence[float]) -> list[Any]:

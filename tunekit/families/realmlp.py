@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunekit.families.deadline import Deadline
 from tunekit.families.nets import Draw, NetData, NetFamily
 from tunekit.space import HyperParameters
 
@@ -81,14 +82,14 @@ class RealMLP(NetFamily):
                 layer.low.assign(target.min(axis=0))
                 layer.high.assign(target.max(axis=0))
 
-    def steering(self, seconds: float) -> list[Any]:
+    def steering(self, deadline: Deadline) -> list[Any]:
         """See `NetFamily.steering`."""
         import keras
 
         from tunekit.families.realmlp_layers import Schedule
 
         keep_best = keras.callbacks.EarlyStopping("val_loss", patience=self.epochs, restore_best_weights=True)
-        return [Schedule(seconds), keep_best]
+        return [Schedule(deadline), keep_best]
 
     def retracing(self, rates: Sequence[float]) -> list[Any]:
         """See `NetFamily.retracing`; the schedule is that of the epochs alone."""
@@ -97,7 +98,7 @@ class RealMLP(NetFamily):
         from tunekit.families.realmlp_layers import Schedule
 
         del rates
-        return [Schedule(math.inf)]
+        return [Schedule(Deadline(math.inf))]
 
 
 def _numbers(hp: HyperParameters, data: NetData) -> Callable[[keras.KerasTensor], keras.KerasTensor]:

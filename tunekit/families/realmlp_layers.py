@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+
+from tunekit.families.deadline import Deadline
 
 CYCLES = 4
 """Of the learning rate over a training, each longer than the one before."""
@@ -196,19 +197,17 @@ class Schedule(keras.callbacks.Callback):  # type: ignore[misc]
     comes down at its end.
 
     Args:
-        seconds: that it may take.
+        deadline: of the training, which is told of its epochs before this callback is.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         super().__init__()
-        self._seconds = seconds
+        self._deadline = deadline
         self._steps = 0.0
-        self._begun = self._traced = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Count the steps."""
         del logs
-        self._begun = time.monotonic()
         self._steps = float(self.params["steps"] * self.params["epochs"])
         self.model.optimizer.steps.assign(self._steps)
 
@@ -222,14 +221,12 @@ class Schedule(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """End the training when its time is over, and shorten it before where its pace tells that it would be."""
-        del logs
-        now = time.monotonic()
-        if epoch == 0:  # which traced the model, too
-            self._traced = now
+        del epoch, logs
+        if self._deadline.pace is None:  # the first epoch traced the model, too
             return
         done = float(self.model.optimizer.iterations)
-        pace = (now - self._traced) / (epoch * self.params["steps"])
-        affordable = done + max(self._seconds * SHARE - (now - self._begun), 0.0) / max(pace, 1e-9)
+        pace = self._deadline.pace / self.params["steps"]
+        affordable = done + SHARE * max(self._deadline.left, 0.0) / max(pace, 1e-9)
         if affordable < self._steps:
             self._steps = affordable
             self.model.optimizer.steps.assign(self._steps)

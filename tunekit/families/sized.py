@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunekit.families.deadline import Deadline
 from tunekit.families.nets import Draw, NetData, NetFamily
 from tunekit.space import HyperParameters, Value
 
@@ -51,9 +52,9 @@ class Sized(NetFamily):
         """See `NetFamily.callbacks`."""
         return self.family.callbacks()
 
-    def steering(self, seconds: float) -> list[Any]:
+    def steering(self, deadline: Deadline) -> list[Any]:
         """See `NetFamily.steering`."""
-        return self.family.steering(seconds)
+        return self.family.steering(deadline)
 
     def retracing(self, rates: Sequence[float]) -> list[Any]:
         """See `NetFamily.retracing`."""

@@ -19,9 +19,6 @@ LEAST_SHARE = 0.6
 QUICK = 1.0
 """Seconds below which no trial counts as quicker: the models of one that takes less are soon no different."""
 
-FIRST_SHARE = 1 / 2
-"""Of the time left that a family may take whose trials nobody has timed: the others need some, too."""
-
 COUNTED = (State.COMPLETE, State.STOPPED, State.FAILED)
 """States of a trial that was spent; an interrupted one is run again."""
 

@@ -17,13 +17,15 @@ from typing import Any
 
 from tunekit.drivers import ProposalCost
 from tunekit.executors import Child, Ended, Executor, Job, Limits
-from tunekit.families import Baseline, Family
+from tunekit.families import Family
 from tunekit.ledger import Ledger, Running
 from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
-from tunekit.study.allocation import FIRST_SHARE, Tally, fits, next_family
+from tunekit.study.allocation import Tally, fits, next_family
+from tunekit.study.blend import best_first
 from tunekit.study.goal import Goal
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
+from tunekit.study.shares import Share, Shares
 from tunekit.study.starting import ignored
 from tunekit.study.worth import Worth
 from tunekit.tracking import Observer
@@ -39,12 +41,6 @@ MOST_REPEATS = 20
 MOST_LOST = 3
 """A trial whose place was lost (a machine, a process server) so often is taken to be the cause."""
 
-LEAST_EPOCHS = 8
-"""A net that its share of the time leaves fewer in each fold is a waste of it, unless it is the best even so."""
-
-CUT_SHORT = 0.7
-"""Of its share, what a net takes at least that was ended by the time; one that takes less had nothing more to learn."""
-
 LAST_WORDS = 2.0
 """Seconds at the end of a search for trials that are done to hand over what they wrote."""
 
@@ -57,13 +53,13 @@ class _Flight:
         running: its record.
         child: its process.
         verdict: how it ended, by its own word; None as long as it runs.
-        share: seconds that it may take, if nobody has timed its family.
+        share: of the time that it may take.
     """
 
     running: Running
     child: Child
+    share: Share
     verdict: State | None = None
-    share: float | None = None
 
 
 class Conductor:
@@ -121,6 +117,7 @@ class Conductor:
         self._ticked = -math.inf
         self.trials: list[Trial] = []
         self._tallies = {name: Tally() for name in self._families}
+        self._shares = Shares(goal, self._families, self._tallies, prepared.metric, len(prepared.folds))
         self._worth = Worth(ledger, prepared)
         for trial in ledger.trials():
             self._count(trial)
@@ -158,7 +155,11 @@ class Conductor:
 
     def _choose(self, executor: Executor) -> str | None:
         ready = [name for name, family in self._families.items() if executor.ready(heavy=family.needs_tensorflow)]
-        choice = self._next([name for name in ready if fits(self._tallies[name], self._goal.clock.left)])
+        fitting = [name for name in self._families if fits(self._tallies[name], self._shares.left)]
+        choice = self._next([name for name in fitting if name in ready])
+        due = self._next(fitting)
+        if due is not None and self._families[due].needs_tensorflow and self._shares.enough_for_nets:
+            executor.prepare()
         # A limited number of trials is not used up by those that could start while others had to wait.
         waiting = [name for name in self._families if name not in ready and name not in self._given_up]
         if self._trials_left > sum(self._ledger.planned(name) for name in waiting):
@@ -177,42 +178,32 @@ class Conductor:
             self._tallies,
             self._prepared.metric,
             self._worth.weights,
-            by_time=self._by_time,
+            by_time=self._shares.by_time,
         )
-
-    @property
-    def _by_time(self) -> bool:
-        """Whether time is what ends the search."""
-        return self._goal.trials is None and self._goal.clock.left is not None
 
     def _waits_for_server(self, executor: Executor) -> bool:
         """Whether there is work for a server that is still importing."""
         if self._trials_left <= 0:
             return False
         waiting = [name for name, family in self._families.items() if not executor.ready(heavy=family.needs_tensorflow)]
-        return bool(waiting) and self._next(waiting) is not None
+        if not waiting or self._next(waiting) is None:
+            return False
+        executor.prepare()
+        return True
 
     def _start(self, executor: Executor, family: Family) -> None:
         running = self._ledger.start(family.name, time.time())
         folder = self._ledger.trial_folder(running.trial)
         folder.mkdir(parents=True, exist_ok=True)
         rungs = self._rungs if running.plan is None else frozenset()
-        seconds = self._seconds_for(family)
+        share = self._shares.of(family, self._given_up)
+        limits = [one for one in (share.first, self._limits.seconds) if one is not None]
+        seconds = min(limits) if limits else None
         metric, seed = self._prepared.metric, running.trial.seed
         task = TrialTask(family, metric, seed, self._threads, seconds, rungs, self._costs, self._board)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
-        self._flights.append(_Flight(running, executor.start(job), share=self._share_for(family)))
+        self._flights.append(_Flight(running, executor.start(job), share))
         self._observer.trial_started(running.trial)
-
-    def _seconds_for(self, family: Family) -> float | None:
-        """A trial's limit; a share of what is left of the budget for a family that may take longer, for all we know."""
-        share, limit = self._share_for(family), self._limits.seconds
-        return share if limit is None else limit if share is None else min(share, limit)
-
-    def _share_for(self, family: Family) -> float | None:
-        """Seconds that the first trial of a family may take, of those left; None for one that was timed."""
-        left = self._goal.clock.left
-        return None if left is None or self._tallies[family.name].seconds is not None else FIRST_SHARE * left
 
     def _listen(self, executor: Executor, timeout: float) -> None:
         by_child = {id(flight.child): flight for flight in self._flights}
@@ -303,7 +294,9 @@ class Conductor:
                 trial.error = f"stopped after {epochs[-1][1]} epochs: others were better by then"
             flight.child.send(stop)
 
-    def _take_fold(self, flight: _Flight, fold: int, score: float, best_epoch: int | None, seconds: float) -> None:
+    def _take_fold(
+        self, flight: _Flight, fold: int, score: float, best_epoch: int | None, seconds: float, pace: float | None
+    ) -> None:
         trial = flight.running.trial
         trial.fold_scores.append(score)
         trial.fold_ends.append(time.time() - trial.started)
@@ -313,37 +306,46 @@ class Conductor:
             trial.best_epochs.append(best_epoch)
         last = fold + 1 == len(self._prepared.folds)
         more = self._ledger.worth_more(flight.running, trial.score, FOLD_STEP + fold) or last
-        if fold == 0 and not last and (needed := self._needed(flight, seconds)) is not None:
+        if fold == 0 and not last and (needed := self._shares.beyond(flight.share, trial, seconds, pace)) is not None:
             more = False
-            flight.verdict = State.INTERRUPTED
-            self._given_up.add(trial.family)
-            trial.error = (
-                f"ended after its first fold: all would take some {needed:.0f} s, more than its share of the time "
-                "left; it is run again in a search with more"
-            )
+            self._give_up_too_slow(flight, needed)
+        elif more and not last and (needed := self._shares.too_late(trial, seconds)) is not None:
+            more = False
+            self._end_too_late(flight, needed)
         elif not more:
             trial.error = f"stopped after {fold + 1} of {len(self._prepared.folds)} folds: others were better by then"
         flight.child.send(more)
 
-    def _needed(self, flight: _Flight, seconds: float) -> float | None:
-        """Seconds that all folds would take, by the first, where they are more than the trial's share; else None."""
-        folds, share, trial = len(self._prepared.folds), flight.share, flight.running.trial
-        if share is None:
-            return None
-        needed = seconds * folds
-        if self._families[trial.family].needs_tensorflow:  # it ends in time, but may have learnt next to nothing
-            epochs = len(trial.curve)
-            if not self._by_time or not 0 < epochs < LEAST_EPOCHS or needed < CUT_SHORT * share:
-                return None
-            metric, others = (
-                self._prepared.metric,
-                [one for name, one in self._tallies.items() if name != Baseline.name],
+    def _give_up_too_slow(self, flight: _Flight, needed: float) -> None:
+        """End the first trial of a family for the others' sake."""
+        trial = flight.running.trial
+        flight.verdict = State.INTERRUPTED
+        self._given_up.add(trial.family)
+        trial.error = (
+            f"ended after its first fold: all would take some {needed:.0f} s, more than its share of the time "
+            "left; it is run again in a search with more"
+        )
+        tried = self._given_up | {other.running.trial.family for other in self._flights}
+        if others := self._shares.slower_than(flight.share, trial, needed, tried):
+            self._given_up.update(others)
+            self._observer.message(
+                f"{trial.family} would take some {needed:.0f} s, so that no net is tried in the "
+                f"{self._shares.left or 0.0:.0f} s left ({', '.join(others)}): with more time they are"
             )
-            loss = (trial.score or 0.0) * (1.0 if metric.direction == "minimize" else -1.0)
-            if loss < min((tally.best(metric) for tally in others), default=math.inf):
-                return None
-            needed *= LEAST_EPOCHS / epochs
-        return needed if needed > share else None
+
+    def _end_too_late(self, flight: _Flight, needed: float) -> None:
+        """End a trial whose other folds the time is not enough for."""
+        trial, left = flight.running.trial, self._shares.left
+        flight.verdict = State.STOPPED
+        trial.error = (
+            f"ended after {len(trial.fold_scores)} of {len(self._prepared.folds)} folds: the others would take some "
+            f"{needed:.0f} s, and {left or 0.0:.0f} s are left"
+        )
+        # Another of the driver's proposals may be quicker; what was planned must not be lost.
+        if flight.running.plan is not None or not fits(self._tallies[trial.family], left):
+            flight.verdict = State.INTERRUPTED
+            trial.error += "; it is run again in a search with more"
+            self._given_up.add(trial.family)
 
     def _end_by(self, flight: _Flight, last: Ended) -> None:
         """End a trial by its own verdict, or by how its process ended."""
@@ -377,6 +379,7 @@ class Conductor:
         self.busy_seconds += trial.fit_seconds
         self._ledger.end(flight.running)
         self._count(trial)
+        self._goal.keep_for_refits(best_first(self.trials, self._prepared))
         self._observer.trial_ended(trial)
         for notice in (self._keeping.look([trial]), self._proposals.look(trial)):
             if notice:

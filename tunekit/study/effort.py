@@ -75,6 +75,7 @@ class Effort:
         disk: bytes that these may take; None for a share of what is free.
         serving: what the exported blend may cost, or None.
         tensorboard: whether nets' trainings are written down for TensorBoard.
+        refits: share of the budget that is kept, at least, for fitting members once more after the search.
     """
 
     budget: float | None
@@ -87,6 +88,7 @@ class Effort:
     disk: int | None = None
     serving: Serving | None = None
     tensorboard: bool = False
+    refits: float = 0.0
 
     @classmethod
     def of(

@@ -18,11 +18,13 @@ from tunekit.data.preparation import Preparation
 from tunekit.ensemble import Combination
 from tunekit.errors import StudyError
 from tunekit.executors import Job, Limits, LocalExecutor, answer_of
-from tunekit.families import NetFamily
+from tunekit.families import Family, NetFamily
 from tunekit.families.base import Length
+from tunekit.families.rounds import PATIENCE, Boosting
 from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate
 from tunekit.study.effort import usable_cores
+from tunekit.study.goal import Refits
 from tunekit.study.prepared import Prepared
 from tunekit.training.refit import RefitTask, refusal, run_refit
 from tunekit.trial import Trial, derive_seed
@@ -33,8 +35,14 @@ if TYPE_CHECKING:
 SECONDS = 3600.0
 """A fit that takes longer is given up."""
 
-SAFE_SHARE = 0.8
-"""Of the time for a refit that the members may be expected to take."""
+SAFE_SHARE = 0.95
+"""Of the time for refits that the members may be expected to take. In a search, what else starts slows trials down."""
+
+KEPT_SHARE = 0.8
+"""Of what a search keeps for refits that the leading trials are expected to take."""
+
+MOST_SHARE = 0.45
+"""Of a budget that is kept for refits, at most."""
 
 DUMMIES = 8
 """Training rows that stand where a fold has rows that judge."""
@@ -113,14 +121,14 @@ def refitted_in_time(
     """
     deadline = time.monotonic() + seconds
     everything = np.arange(len(prepared.data), dtype=np.int64)
-    more = len(everything) / len(prepared.folds.pairs[0][0])
-    costs = {one.trial.number: more * one.trial.fit_seconds for one in members}
+    families = {family.name: family for family in study.families}
+    costs = {one.trial.number: _expected(one.trial, families.get(one.trial.family), prepared) for one in members}
     places = sorted(range(len(members)), key=lambda at: -weights[at] / max(costs[members[at].trial.number], 0.1))
     chosen: list[Candidate] = []
     left = SAFE_SHARE * seconds
     for one in (members[at] for at in places):
         cost = costs[one.trial.number]
-        if cost < left and _refusal(study, one.trial) is None:
+        if cost < left:
             chosen.append(one)
             left -= cost
     if not chosen:
@@ -129,6 +137,34 @@ def refitted_in_time(
     shutil.rmtree(folder, ignore_errors=True)
     fitted = {one.trial.number: one for one in _fitted(study, prepared, chosen, everything, folder / "all", deadline)}
     return [fitted.get(one.trial.number, one) for one in members]
+
+
+def refits_of(study: Study, prepared: Prepared, share: float) -> Refits | None:
+    """What a search keeps for `refitted_in_time`.
+
+    Args:
+        study: the declaration.
+        prepared: its rows.
+        share: of the budget, at least; none if it is 0.
+    """
+    families = {family.name: family for family in study.families}
+    if not share:
+        return None
+    return Refits(share, MOST_SHARE, lambda trial: _expected(trial, families.get(trial.family), prepared) / KEPT_SHARE)
+
+
+def _expected(trial: Trial, family: Family | None, prepared: Prepared) -> float:
+    """Seconds that a trial is expected to take on all rows; infinite if it can't be fitted once more.
+
+    It needs no rounds or epochs after the best, in which a trial finds out that it was the best.
+    """
+    if family is None or refusal(family) is not None:
+        return math.inf
+    folds, (train, _) = len(prepared.folds), prepared.folds.pairs[0]
+    seconds = trial.fit_seconds / folds * len(prepared.data) / len(train)
+    if trial.best_epochs and isinstance(family, Boosting):
+        seconds *= trial.best_epochs[0] / (trial.best_epochs[0] + PATIENCE)
+    return seconds
 
 
 def _check(study: Study, trial: Trial) -> None:

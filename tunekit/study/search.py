@@ -18,13 +18,14 @@ from tunekit.drivers import ProposalSampler
 from tunekit.executors import Executor, LocalExecutor
 from tunekit.families import Baseline, NetFamily
 from tunekit.ledger import Ledger, write_json
-from tunekit.study.blend import blend
+from tunekit.study.blend import best_first, blend
 from tunekit.study.conductor import Conductor
 from tunekit.study.earlier import bring_bases
-from tunekit.study.effort import Effort, Site
+from tunekit.study.effort import Effort, Site, usable_cores
 from tunekit.study.goal import Clock, Goal
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import Prepared
+from tunekit.study.refit import refits_of
 from tunekit.study.result import summarise
 from tunekit.study.starting import plans_for
 from tunekit.tracking import Observer, Observers, StudyFacts
@@ -74,6 +75,8 @@ def search(
         for notice in [*notices, *_changed_families(study, ledger.trials())]:
             observer.message(notice)
         disk = int(SHARE_OF_DISK * shutil.disk_usage(ledger.folder).free) if effort.disk is None else effort.disk
+        goal = Goal(clock, prepared.metric, effort.trials, effort.until, refits_of(study, prepared, effort.refits))
+        goal.keep_for_refits(best_first(ledger.trials(), prepared))
         conductor = Conductor(
             prepared,
             study.families,
@@ -81,7 +84,7 @@ def search(
             study.stopper,
             ledger,
             observer,
-            goal=Goal(clock, prepared.metric, effort.trials, effort.until),
+            goal=goal,
             threads=effort.threads,
             limits=effort.limits,
             keeping=Keeping(ledger, prepared, effort.keep, disk, study.also_minimize),
@@ -94,7 +97,7 @@ def search(
         searched = clock.elapsed
         blended = None
         if judge:
-            seconds = LONGEST_BLEND if effort.budget is None else max(0.0, effort.budget - searched)
+            seconds = LONGEST_BLEND if effort.budget is None else max(0.0, effort.budget - clock.refits - searched)
             names = {family.name for family in study.families}
             candidates = [trial for trial in conductor.trials if trial.family in names]
             cheap = {family.name for family in study.families if family.cheap}
@@ -164,7 +167,9 @@ def _executor(study: Study, effort: Effort, site: Site, ledger: Ledger, data: Pa
         return RayExecutor(effort.workers, effort.threads, data, heavy=heavy, address=site.ray_address)
     own = f"-{socket.gethostname()}-{os.getpid()}" if ledger.shared else ""
     log = ledger.folder / f"executor{own}.log"
-    return LocalExecutor(effort.workers or 1, effort.threads, log, data, heavy=heavy)
+    workers = effort.workers or 1
+    spare = workers * effort.threads < usable_cores()
+    return LocalExecutor(workers, effort.threads, log, data, heavy=heavy, at_once=spare)
 
 
 def _serving_cost(study: Study, prepared: Prepared) -> MeasureCosts | None:

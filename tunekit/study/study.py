@@ -151,8 +151,21 @@ class Study:
         effort = Effort.of(
             site, budget=budget, trials=trials, until=until, workers=workers, limits=limits, keep=keep, disk=disk
         )
-        effort = search_earlier(self, site, effort, fresh=fresh, quiet=observers is not None)
         effort = replace(effort, serving=serving, tensorboard=tensorboard)
+        return self.spend(effort, site, observers, fresh=fresh)
+
+    def spend(
+        self, effort: Effort, site: Site, observers: Sequence[Observer] | None = None, *, fresh: bool = False
+    ) -> Result:
+        """What `run` does, for callers that have put their wishes together.
+
+        Args:
+            effort: how much to spend.
+            site: where.
+            observers: see `run`.
+            fresh: see `run`.
+        """
+        effort = search_earlier(self, site, effort, fresh=fresh, quiet=observers is not None)
         self._site = site
         summary = search(self, effort, site, self._observers(observers, site.root, fresh), fresh=fresh)
         return Result(self, site, summary)

@@ -57,6 +57,7 @@ class FittedNet(Fitted):
 
     Attributes:
         front: what stands before the model, or None where it reads the layout's arrays itself.
+        pace: seconds of an epoch, after the first; None if nobody knows.
     """
 
     traced: TracedModel
@@ -66,6 +67,7 @@ class FittedNet(Fitted):
     columns: int
 
     front: Front | None = field(default=None, init=False)
+    pace: float | None = field(default=None, init=False)
 
     @property
     def model(self) -> keras.Model:

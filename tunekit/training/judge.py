@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ from tunekit.data.lazy import LazyRows, Places
 from tunekit.errors import TrialError
 from tunekit.families import Fold
 from tunekit.families.base import EpochReport, Predictions
+from tunekit.families.deadline import Deadline
 from tunekit.training.fitted import FittedNet, check_predictions, target_of, wants_one_hot
 
 
@@ -31,6 +31,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         best_score: the metric at that epoch.
         stopped: whether the report said that more is not worth it.
         out_of_fold: see `Fitted.out_of_fold`.
+        deadline: of the training, by the fold.
     """
 
     def __init__(self, fitted: FittedNet, fold: Fold, report: EpochReport) -> None:
@@ -48,7 +49,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self._targets: dict[bool, Any] = {}
         self._weight = None if fold.valid.weight is None else fold.valid.weight.astype(np.float32)
         self.turn_to(fitted)
-        self._deadline = time.monotonic() + fold.seconds
+        self.deadline = Deadline(fold.seconds, fold.more_seconds)
 
     def turn_to(self, fitted: FittedNet) -> None:
         """Judge another net from here on, counting on: the next phase of the same training."""
@@ -59,12 +60,13 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
     @property
     def late(self) -> bool:
         """Whether the time for the fit is over."""
-        return time.monotonic() > self._deadline
+        return self.deadline.left < 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Judge, report, and end the training if it is not worth more or out of time."""
         del epoch  # a fit in several phases starts again at 0
         self.epochs += 1
+        self.deadline.epoch_ended()
         logs = {} if logs is None else logs
         loss, score = self.judge(logs.get("loss"))
         judged = {"val_loss": loss, self._fold.metric.name: score}

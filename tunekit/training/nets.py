@@ -94,9 +94,9 @@ class NetFitter:
             train_unjudged(fitted, fold, family, batch_size)
             return
         judge = Judge(fitted, fold, report)
-        steering = family.steering(fold.seconds)
+        steering = family.steering(judge.deadline)
         train(fitted, fold, judge, batch_size, epochs=family.epochs, steering=steering, callbacks=family.callbacks())
-        fitted.best_epoch = judge.best_epoch
+        fitted.best_epoch, fitted.pace = judge.best_epoch, judge.deadline.pace
         fitted.stopped, fitted.out_of_fold = judge.stopped, judge.out_of_fold
 
     def _fit_on_base(

@@ -9,7 +9,8 @@ message to the conductor                               answer
 ("settled",)                                           True to go on: all values are known, the work begins
 ("epochs", [(fold, epoch, best score, logs)], asks)    True to stop, if it asks
 ("costs", {name: cost})                                (where the study asks for costs, after the first and last fold)
-("fold", fold, score, best epoch, seconds so far)      True to go on
+("fold", fold, score, best epoch, seconds so far,
+pace: seconds of an epoch, where they are counted)     True to go on
 ("done", seconds, peak memory in bytes)
 ("stopped", seconds, peak memory)                      (after an answer that said so)
 ("failed", reason)
@@ -54,6 +55,9 @@ HOME = str(Path(__file__).parents[1])
 
 SHARE_TO_FIT = 0.8
 """Of a trial's time limit: a net that is still learning then ends with its best epoch instead of being killed."""
+
+SHARE_TO_BEGIN = 0.5
+"""Of the time for the other folds, what may be taken by what is done once for all of them, such as tracing a net."""
 
 SAY_EVERY = 1.0
 """Seconds between words about epochs that need no answer."""
@@ -234,8 +238,11 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
     fitter = fitter_of(task.family, several=bool(store.facts["targets"]))
     values: dict[str, Value] = {}
     for number in range(folds):
-        seconds = max(0.0, deadline - time.monotonic()) / (folds - number)
+        left = max(0.0, deadline - time.monotonic())
+        seconds = left / (folds - number)
         fold = load_fold(store, number, task.metric, derive_seed(task.seed, number), task.threads, seconds)
+        if number == 0 and folds > 1:
+            fold = replace(fold, more_seconds=SHARE_TO_BEGIN * (left - seconds))
         hp = _asking(line) if number == 0 else HyperParameters(partial(_again, values))
         if task.board:
             fold = replace(fold, board=place.folder / "tensorboard" / f"fold{number}")
@@ -254,7 +261,8 @@ def _run_folds(line: _Line, place: Place, task: TrialTask, begun: float) -> None
         if task.costs is not None and (number == 0 or (number == folds - 1 and not isinstance(fitter, NetFitter))):
             line.tell("costs", task.costs(task.family, values, place.folder, number + 1))
         seconds = time.monotonic() - begun - line.waited
-        if not line.ask("fold", number, score, fitted.best_epoch, seconds):
+        pace = fitted.pace if isinstance(fitted, FittedNet) else None
+        if not line.ask("fold", number, score, fitted.best_epoch, seconds, pace):
             raise _Stopped
 
 
