@@ -14,10 +14,10 @@ from tunekit.bundle import Bundle
 from tunekit.data.targets import Target
 from tunekit.ensemble import COMBINERS, Combination, Combiner, Fitting, Judged, choose, greedy_selection
 from tunekit.ensemble.calibration import Calibration, calibrate, kinds_for
+from tunekit.ensemble.few import Few
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
 from tunekit.ensemble.nesting import blocks, nested
 from tunekit.ensemble.quick import COUNTS, MANY, MEANS, scores_of
-from tunekit.ensemble.single import Single
 from tunekit.ensemble.threshold import best_threshold
 from tunekit.errors import ExportError
 from tunekit.export import write_bundle
@@ -88,10 +88,7 @@ def test_it_does_no_worse_than_the_worst_member_on_new_rows(combiner: Combiner, 
     rows = Judged(target, (everything,))
     fitted = combiner.fit(given)
     combined, alone = scores_of(given.metric, rows, fitted.apply(stack)[None])[0], scores_of(given.metric, rows, stack)
-    if isinstance(combiner, Single):
-        assert combined < alone.max()
-    else:
-        assert combined < alone.min(), "the smaller, the better: five noisy ones help"
+    assert combined < alone.min(), "the smaller, the better: five noisy ones help"
 
 
 @each
@@ -272,9 +269,23 @@ def test_the_best_alone_is_used_where_others_help_by_luck_only() -> None:
     rows, metric = in_parts(target), find_metric("mae", "regression", 1)
     assert np.count_nonzero(greedy_selection(stack, rows, metric)) > 1
     chosen = choose(stack, rows, metric, task="regression", combiners=COMBINERS[:2])
-    assert chosen.name == "the best single model"
+    assert chosen.name == "equal shares of the best"
     assert chosen.combination.used.tolist() == [0]
     assert "against" in chosen.why
+
+
+@pytest.mark.parametrize(
+    ("noise", "members"), [((0.3, 0.3, 0.3, 2.0, 2.0), [0, 1, 2]), ((0.1, 0.9, 0.9), [0]), ((0.5,) * 9, 5)]
+)
+def test_the_best_get_equal_shares_where_their_mean_is_better(noise, members) -> None:
+    random = np.random.default_rng(0)
+    target = random.normal(size=500)
+    stack = np.stack([(target + random.normal(0, size, 500))[:, None] for size in noise])
+    given = replace(fitting("regression"), stack=stack, rows=in_parts(target), selection=np.zeros(len(stack)))
+    shares = Few().fit(given).weights
+    used = np.flatnonzero(shares)
+    assert (len(used) == members) if isinstance(members, int) else (used.tolist() == members)
+    np.testing.assert_allclose(shares[used], 1 / len(used))
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-3])

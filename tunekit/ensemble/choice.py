@@ -20,15 +20,15 @@ from tunekit.ensemble.calibration import calibrate, kinds_for
 from tunekit.ensemble.combination import Combination
 from tunekit.ensemble.combiner import Combiner
 from tunekit.ensemble.course import Course, OutOfTimeError, Way
+from tunekit.ensemble.few import Few
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
 from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.ensemble.linear import Linear
 from tunekit.ensemble.selection import Greedy, greedy_selection
-from tunekit.ensemble.single import Single
 from tunekit.ensemble.threshold import best_threshold, has_threshold
 from tunekit.metrics import Metric
 
-COMBINERS: tuple[Combiner, ...] = (Greedy(), Single(), Bagged(), Linear(), Boosted())
+COMBINERS: tuple[Combiner, ...] = (Greedy(), Few(), Bagged(), Linear(), Boosted())
 """All ways to combine, the simplest first."""
 
 SPARED = 0.15
