@@ -379,7 +379,8 @@ class Conductor:
         self.busy_seconds += trial.fit_seconds
         self._ledger.end(flight.running)
         self._count(trial)
-        self._goal.keep_for_refits(best_first(self.trials, self._prepared))
+        if self._goal.refits is not None:
+            self._goal.keep_for_refits(best_first(self.trials, self._prepared))
         self._observer.trial_ended(trial)
         for notice in (self._keeping.look([trial]), self._proposals.look(trial)):
             if notice:
