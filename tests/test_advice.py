@@ -26,6 +26,8 @@ from tunekit.tracking.standings import Standings
 from tunekit.tracking.summary import summary_text
 from tunekit.trial import State, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 Space = Callable[[HyperParameters], Any]
 Places = dict[str, float]
 

@@ -13,6 +13,8 @@ from tunekit.study.result import Result
 from tunekit.study.serving import Serving
 from tunekit.tracking.summary import summary_text
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:

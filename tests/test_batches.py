@@ -25,6 +25,8 @@ from tunekit.space import HyperParameters
 from tunekit.training.nets import fit_net
 from tunekit.training.trial import load_fold
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 MB = 2**20
 
 

@@ -21,6 +21,8 @@ from tunekit.coach.loading import decided, left_out
 from tunekit.coach.parts import dates, drift, few_rows, new_gaps, twins
 from tunekit.coach.sight import Sight
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 FAMILIES = [tk.Baseline(), tk.Linear(), tk.MLP()]
 
 

@@ -26,6 +26,8 @@ from tunekit.space import Dimension
 from tunekit.study.blend import Candidate
 from tunekit.trial import Epoch, State, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 FOLDS = 5
 EPOCHS = 40
 

@@ -12,6 +12,8 @@ import tunekit as tk
 from tunekit.data.scales import ArrayScale
 from tunekit.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 RANDOM = np.random.default_rng(0)
 WORDS = RANDOM.integers(1, 50, (600, 20))
 TOLD = (WORDS == 7).any(axis=1).astype(int)

@@ -27,6 +27,8 @@ from tunekit.study.rivals import Rival, how_much, verdict
 from tunekit.training.fitted import net_target
 from tunekit.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 # Made rows
 
 

@@ -31,6 +31,8 @@ from tunekit.drivers.translate import suggest
 from tunekit.errors import StudyError
 from tunekit.space import HyperParameters
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 SLOW = {"hyperopt:atpe", "keras-tuner:bayesian", "keras-tuner:random"}
 
 

@@ -294,7 +294,7 @@ def test_default_families_are_cheap_first() -> None:
     families = default_families()
     nets = ["tabm", "wide_deep", "mlp", "realmlp"]
     extra = [name for name, make in (("lightgbm", LightGBM), ("catboost", CatBoost)) if not marks(make)]
-    assert [family.name for family in families] == ["baseline", "linear", "xgboost", "forest", *extra, *nets]
+    assert [family.name for family in families] == ["baseline", "linear", "xgboost", *extra, "forest", *nets]
     heavy = [family.needs_tensorflow for family in families]
     assert heavy == sorted(heavy), "those that need TensorFlow wait for it"
     assert repr(families[0]) == "Baseline('baseline')"

@@ -18,6 +18,8 @@ from tunekit.executors import Ended, Job, LocalExecutor, Place, travels_by_value
 from tunekit.families.rounds import Boosting
 from tunekit.space import HyperParameters
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 KINDS: list[Any] = [pytest.param(kind, marks=marks(kind), id=kind.__name__) for kind in (tk.LightGBM, tk.CatBoost)]
 
 BOTH = [mark for kind in (tk.LightGBM, tk.CatBoost) for mark in marks(kind)]

@@ -30,6 +30,8 @@ from tunekit.study.prepared import prepare
 from tunekit.tracking import Observer, Observers
 from tunekit.trial import State, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 # What a goal is
 
 

@@ -20,6 +20,8 @@ from tunekit.study.prepared import Prepared, prepare
 from tunekit.study.result import Result
 from tunekit.trial import State, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 SIZE = 1000
 """Bytes of a trial's files, if not said otherwise."""
 

@@ -35,6 +35,8 @@ from tunekit.training.nets import NetFitter, rebuild
 from tunekit.training.served import ServedFit
 from tunekit.training.traced import TracedModel
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 Theirs = keras_tuner.HyperParameters
 
 # `hp`: the same calls on both classes, with the same values.

@@ -22,6 +22,8 @@ from tunekit.space import HyperParameters
 from tunekit.study.prepared import prepare
 from tunekit.training.trial import fitter_of, load_fold
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 LABELS = [
     "Data_scientist",
     "Database_administrator",

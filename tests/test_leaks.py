@@ -14,6 +14,8 @@ import tunekit as tk
 from tunekit.study import Result
 from tunekit.study.prepared import Prepared
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 GOOD = [tk.Baseline(), tk.Linear(), tk.XGBoost(), tk.Forest()]
 
 

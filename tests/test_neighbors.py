@@ -18,6 +18,8 @@ from tunekit.families.base import ArrayModel
 from tunekit.families.neighbors import Neighborhood, on_grid
 from tunekit.space import HyperParameters, Value
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 INT16 = onnx.TensorProto.INT16
 TASKS = ["binary", "multiclass", "regression"]
 

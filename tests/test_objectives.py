@@ -28,6 +28,8 @@ from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import prepare
 from tunekit.trial import State, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 IDENTITY: dict[str, Any] = {"direction": "maximize", "data": "digest", "also_minimize": ["latency"]}
 
 

@@ -10,6 +10,8 @@ import tunekit as tk
 from tunekit.families import Fold, NetData
 from tunekit.space import HyperParameters
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "gru": {"encoder": "gru"},
     "lstm": {"encoder": "lstm", "shortcut": True},

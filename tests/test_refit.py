@@ -24,6 +24,8 @@ from tunekit.training.nets import fit_net
 from tunekit.training.refit import refusal
 from tunekit.trial import Epoch, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 
 def answers(**values: Any) -> HyperParameters:
     return HyperParameters(lambda dimension: values.get(dimension.name, dimension.default))

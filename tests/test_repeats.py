@@ -20,6 +20,8 @@ from tunekit.study import load_study
 from tunekit.study.conductor import MOST_REPEATS
 from tunekit.study.result import Result
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 FAMILY = '''
 class Tiny(tk.families.Family):
     """Six configurations, which look like eighteen: so it is never known that all were tried."""

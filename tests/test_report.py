@@ -33,6 +33,8 @@ from tunekit.report.style import PALETTE, looks
 from tunekit.study.reporting import gather
 from tunekit.trial import Epoch, State, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 SECTIONS = [
     *("verdict", "leaderboard", "history", "hyperparameters", "parallel", "curves", "members"),
     *("predictions", "columns", "worst", "costs", "reproduce"),

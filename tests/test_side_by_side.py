@@ -12,6 +12,8 @@ import pytest
 from tunekit.export.graph import Graph
 from tunekit.export.side_by_side import RULES, SideBySide
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 FOLDS, ROWS = 3, 7
 RANDOM = np.random.default_rng(0)
 START = RANDOM.bit_generator.state

@@ -10,6 +10,8 @@ import tunekit as tk
 from tunekit.errors import StudyError
 from tunekit.tracking import Observer
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 
 class Messages(Observer):
     def __init__(self) -> None:

@@ -16,6 +16,8 @@ from tunekit.coach import check
 from tunekit.data import default_split
 from tunekit.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 DAYS = 14
 
 

@@ -21,6 +21,8 @@ from tunekit.tracking.records import fold_span, metric_key, note, span, trial_re
 from tunekit.tracking.standings import Standings
 from tunekit.trial import MODEL_SUMMARY, Epoch, State, Trial
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 FACTS = StudyFacts(
     name="ames",
     metric="rmse",

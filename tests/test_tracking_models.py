@@ -25,6 +25,8 @@ from tunekit.tracking.mirror import follow_a_move
 from tunekit.tracking.mlflow import MlflowObserver
 from tunekit.tracking.models import save_bundle_model
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 WITHOUT_TUNEKIT = """
 import sys
 sys.meta_path = [one for one in sys.meta_path if "editable" not in repr(one)]

@@ -21,6 +21,8 @@ from tunekit.study.prepared import Prepared, prepare
 from tunekit.training.nets import fit_net
 from tunekit.training.trial import load_fold
 
+pytestmark = pytest.mark.usefixtures("kept_servers")
+
 
 def weighing(rows: int) -> np.ndarray:
     """A third of the rows weigh nothing, the others not alike."""

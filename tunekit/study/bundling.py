@@ -49,7 +49,7 @@ LEAST_CHECKED = 50
 ROOM = 0.9
 """Of the limits, for what a fold's models cost that stand for those of all rows."""
 
-TRIES = 3
+TRIES = 5
 """Selections under limits, where members are fitted once more and may be too large then."""
 
 CONVERTING_SECONDS = 600.0
