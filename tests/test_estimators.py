@@ -187,8 +187,9 @@ def test_what_cannot_be_learnt_is_refused_as_scikit_learn_does(x, y, told: str) 
 def test_where_one_part_judges_models_learn_from_all_rows_in_the_end(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(400, 3))
+    split = tk.Holdout(test=0.05, valid=0.4)
     estimator = tk.TunekitRegressor(
-        budget="30s", families=[tk.Forest()], split=tk.Holdout(test=0.05, valid=0.4), random_state=0, root=tmp_path
+        budget="2m", trials=3, families=[tk.Forest()], split=split, random_state=0, root=tmp_path
     ).fit(x, x.sum(axis=1))
     told = estimator.bundle_.manifest["facts"]["ensemble"]["refit"]["told"]
     members = estimator.summary_["ensemble"]["members"]
