@@ -49,7 +49,7 @@ LEAST_CHECKED = 50
 ROOM = 0.9
 """Of the limits, for what a fold's models cost that stand for those of all rows."""
 
-TRIES = 5
+TRIES = 3
 """Selections under limits, where members are fitted once more and may be too large then."""
 
 CONVERTING_SECONDS = 600.0
@@ -199,7 +199,8 @@ def _within_limits(
             ensemble = {**ensemble, "serving": {**ensemble["serving"], "costs": costs}}
             narrowed = {**narrowed, "ensemble": ensemble}
             return narrowed, _planned(study, prepared, members, narrowed), members
-        room *= 0.95 * min(limit / costs[name] for name, limit in serving.limits.items())
+        by_folds = ensemble["serving"]["costs"]
+        room = 0.95 * min(room, *(by_folds[name] / costs[name] for name in serving.limits))  # as they have grown
     raise ExportError(
         f"fitted on all rows, the blend costs {costs_text(costs)} after {TRIES} selections; expected "
         f"{costs_text(serving.limits)} at most: allow more, or export without --refit"
