@@ -309,7 +309,7 @@ class Conductor:
         if fold == 0 and not last and (needed := self._shares.beyond(flight.share, trial, seconds, pace)) is not None:
             more = False
             self._give_up_too_slow(flight, needed)
-        elif more and not last and (needed := self._shares.too_late(trial, seconds)) is not None:
+        elif more and not last and (needed := self._shares.too_late(flight.share, trial, seconds)) is not None:
             more = False
             self._end_too_late(flight, needed)
         elif not more:

@@ -151,14 +151,16 @@ class Shares:
             return []
         return [name for name in comparable if name not in tried and self.tallies[name].seconds is None]
 
-    def too_late(self, trial: Trial, seconds: float) -> float | None:
+    def too_late(self, share: Share, trial: Trial, seconds: float) -> float | None:
         """Seconds for the folds that are still to come, where the time that is left can't be enough for them.
 
         Args:
+            share: of the trial.
             trial: some folds of which have ended.
             seconds: that they took.
         """
-        if not self.by_time or not self.left:
+        adapts = share.first is not None and self.families[trial.family].needs_tensorflow  # its folds end in time
+        if adapts or not self.by_time or not self.left:
             return None
         done = len(trial.fold_scores)
         needed = seconds * (self.folds - done) / done
