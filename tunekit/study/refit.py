@@ -156,7 +156,7 @@ def refits_of(study: Study, prepared: Prepared, share: float) -> Refits | None:
 def _expected(trial: Trial, family: Family | None, prepared: Prepared) -> float:
     """Seconds that a trial is expected to take on all rows; infinite if it can't be fitted once more.
 
-    It needs no rounds or epochs after the best, in which a trial finds out that it was the best.
+    Boosting needs no rounds after the best, in which a trial finds out that it was the best.
     """
     if family is None or refusal(family) is not None:
         return math.inf
