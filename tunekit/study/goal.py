@@ -64,9 +64,11 @@ class Refits:
             best_first: complete trials by score.
             budget: seconds.
         """
-        first = {trial.family: trial for trial in reversed(best_first)}
+        leading: dict[str, Trial] = {}
+        for trial in best_first:
+            leading.setdefault(trial.family, trial)
         needed = 0.0
-        for trial in sorted(first.values(), key=best_first.index)[:LEADING]:
+        for trial in list(leading.values())[:LEADING]:
             more = needed + self.seconds(trial)
             needed = more if more <= self.most * budget else needed
         return max(needed, self.share * budget)
