@@ -30,7 +30,7 @@ HEAD = (
 MOST_MB = 4000
 """What all processes of a search may hold together: a laptop has that much to spare."""
 
-QUICK = "30s"
+QUICK = "90s"
 """Of a run with few trials: those that take longer end with what they have learnt."""
 
 

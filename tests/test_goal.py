@@ -270,10 +270,15 @@ def test_a_family_that_is_not_known_gets_a_share_of_what_is_left_of_the_budget(c
 
 
 def test_a_family_that_would_take_too_much_of_the_time_is_ended_after_a_fold(conduct) -> None:
-    trials = conduct(Scripted([9.0] * 2, seconds=400.0), budget=1000.0)
+    trials = conduct(Scripted([9.0] * 2, seconds=600.0), budget=1000.0)
     assert [one.state for one in trials] == [State.INTERRUPTED] * 2
     assert trials[0].error is not None
-    assert trials[0].error.startswith("ended after its first fold: all would take some 800 s")
+    assert trials[0].error.startswith("ended after its first fold: all would take some 1200 s")
+
+
+def test_as_long_as_no_family_has_learnt_anything_one_may_take_all_of_the_time(conduct) -> None:
+    first, second, *_ = conduct(Scripted([9.0, 9.0, 5.0], seconds=400.0), budget=1000.0, score=6.0)
+    assert [first.state, second.state] == [State.COMPLETE, State.INTERRUPTED]
 
 
 @pytest.mark.parametrize(

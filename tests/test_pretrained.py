@@ -448,6 +448,26 @@ def test_a_study_without_the_net_is_refused(tmp_path: Path) -> None:
         tk.from_study(earlier(), "convnet")()
 
 
+def test_an_earlier_study_is_searched_for_its_net_alone() -> None:
+    study = earlier()
+    study.families = [tk.Baseline(), tk.Linear(), OneNet(), tk.Forest()]
+    study.start_from = [tk.start_from({"alpha": 1.0}, family="linear"), tk.start_from({}, family="convnet")]
+    searchable = tk.from_study(study, "convnet").searchable
+    assert [family.name for family in searchable.families] == ["baseline", "convnet"]
+    assert [start.family for start in searchable.start_from] == ["convnet"]
+    assert len(study.families) == 4
+
+
+def test_a_search_for_the_net_that_was_too_short_says_so(tmp_path: Path) -> None:
+    short = earlier()
+    short.families = [tk.Baseline(), OneNet()]
+    short.run(trials=1, root=tmp_path, observers=[])
+    net = tk.from_study(short, "convnet", budget=0.5)
+    study = tk.Study("later", data=tk.Images(cropped), families=[tk.Baseline(), tk.Pretrained(net)], split=tk.Holdout())
+    with pytest.raises(StudyError, match="the time that it was searched for was too short: search with a larger"):
+        study.run(trials=1, root=tmp_path, observers=[])
+
+
 @pytest.mark.slow
 def test_the_net_of_an_earlier_study_becomes_the_base(tmp_path: Path) -> None:
     listener = Listener()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data.targets import Target
 from tunekit.errors import StudyError
-from tunekit.families import NetFamily, Pretrained
+from tunekit.families import Baseline, NetFamily, Pretrained
 from tunekit.study.blend import best_first
 from tunekit.study.duration import parse_duration
 from tunekit.training.earlier import FILES, EarlierNet
@@ -38,7 +39,7 @@ class FromStudy:
     Args:
         study: the earlier one.
         family: of the net.
-        budget: of the earlier study's search, if there was none yet; None to refuse that.
+        budget: of a search for that net, if there is none yet; None to refuse that.
     """
 
     def __init__(self, study: Study, family: str, budget: str | float | None) -> None:
@@ -66,6 +67,14 @@ class FromStudy:
                 "which do so as they start"
             )
         return self._net
+
+    @property
+    def searchable(self) -> Study:
+        """The earlier study with the net's family alone, beside its baseline: the time of a search is for the net."""
+        study = copy.copy(self.study)
+        study.families = [one for one in study.families if isinstance(one, Baseline) or one is self.family]
+        study.start_from = [start for start in study.start_from if start.family in (None, self.family.name)]
+        return study
 
     @property
     def digest(self) -> str:
@@ -126,10 +135,14 @@ class FromStudy:
         """Copy the net of the best trial's first fold: the later study depends on it for good."""
         trial, prepared, source = self._best(site)
         if trial is None or source is None:
+            way = (
+                "run `tunekit search` on it first, or let it be run: tk.from_study(..., budget='2m')"
+                if self.budget is None
+                else "the time that it was searched for was too short: search with a larger budget"
+            )
             raise StudyError(
-                f"the study {self.study.name!r} has no complete trial of {self.family.name!r} in "
-                f"{str(site.root)!r}; run `tunekit search` on it first, or let it be run: "
-                "tk.from_study(..., budget='2m')"
+                f"the study {self.study.name!r} has no complete trial of {self.family.name!r} in {str(site.root)!r}; "
+                f"{way}"
             )
         facts = {
             "label": f"trial {trial.name} of study {self.study.name!r}",
@@ -171,8 +184,8 @@ def from_study(study: Study | Path | str, family: str, *, budget: str | float | 
     Args:
         study: a `Study`, or the file that declares it: relative to the file that says so, or to the working directory.
         family: name of one of its families of nets.
-        budget: if the earlier study has no such trial yet, it is searched for so long first, which counts towards the
-            later one's budget. If left out, the later study refuses to start.
+        budget: if the earlier study has no such trial yet, that family of it is searched for so long first, which
+            counts towards the later one's budget. If left out, the later study refuses to start.
 
     Raises:
         StudyError: there is no such study, or it has no such family.
@@ -199,7 +212,7 @@ def bring_bases(study: Study, site: Site, ledger: Ledger) -> list[str]:
 
 
 def search_earlier(study: Study, site: Site, effort: Effort, *, fresh: bool, quiet: bool) -> Effort:
-    """Search the earlier studies that have no net yet, if they were given a budget for that.
+    """Search for the nets of earlier studies that have none yet, if they were given a budget for that.
 
     Args:
         study: the later one.
@@ -217,7 +230,7 @@ def search_earlier(study: Study, site: Site, effort: Effort, *, fresh: bool, qui
         seconds = parse_duration(base.budget)
         if seconds is None or kept or base.searched(site):
             continue
-        base.study.run(
+        base.searchable.run(
             budget=seconds if effort.budget is None else min(seconds, effort.budget / 2),
             workers=effort.workers,
             observers=[] if quiet else None,

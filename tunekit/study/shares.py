@@ -123,9 +123,16 @@ class Shares:
             allowed = min(allowed, share.fair)
             still = LEAST_EPOCHS * self.folds - epochs
             needed = needed * LEAST_EPOCHS / epochs if pace is None else seconds + pace * still
+        elif not self._any_learnt:
+            allowed /= FIRST_SHARE
         elif self.by_time and better < PROMISING:
             allowed *= PROMISING_SHARE / FIRST_SHARE
         return needed if needed > allowed else None
+
+    @property
+    def _any_learnt(self) -> bool:
+        """Whether there is a complete trial that learnt something: a search without one has nothing to show."""
+        return any(tally.seconds is not None for name, tally in self.tallies.items() if name != Baseline.name)
 
     def _better(self, trial: Trial) -> int:
         """How many families are better, by all of their folds."""
