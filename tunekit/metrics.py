@@ -105,6 +105,11 @@ class Metric:
         return one < other if self.direction == "minimize" else one > other
 
     @property
+    def sign(self) -> float:
+        """1 if smaller is better, else -1: a score times it is a loss."""
+        return 1.0 if self.direction == "minimize" else -1.0
+
+    @property
     def identity(self) -> str:
         """Two metrics with the same one give scores that can be compared."""
         return self.name

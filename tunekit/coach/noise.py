@@ -64,8 +64,7 @@ def difference(one: Trial, other: Trial, prepared: Prepared) -> Difference | Non
     folds = len(prepared.folds)
     if folds < FEWEST_FOLDS or len(one.fold_scores) != folds or len(other.fold_scores) != folds:
         return None
-    sign = -1.0 if prepared.metric.direction == "minimize" else 1.0
-    gains = sign * (np.array(one.fold_scores) - np.array(other.fold_scores))
+    gains = -prepared.metric.sign * (np.array(one.fold_scores) - np.array(other.fold_scores))
     ratio = float(np.mean([len(valid) / len(train) for train, valid in prepared.folds.pairs]))
     error = math.sqrt(float(gains.var(ddof=1)) * (1 / folds + ratio))
     gain = float(gains.mean())
@@ -78,7 +77,7 @@ def difference_by_rows(one: Candidate, other: Candidate, prepared: Prepared) -> 
     """The same for splits with too few folds, by their predictions: the validation rows are resampled (Efron 1979)."""
     judged, metric = prepared.judged, prepared.metric
     random = np.random.default_rng(0)
-    sign = -1.0 if metric.direction == "minimize" else 1.0
+    sign = -metric.sign
 
     def score(made: Candidate, rows: Any) -> float:
         return judged.score_of(metric, made.out_of_fold[rows], rows)

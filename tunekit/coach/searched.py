@@ -68,7 +68,7 @@ class Searched:
 
     def gain(self, one: float, other: float) -> float:
         """By how much one score is better than another; negative where it is worse."""
-        return other - one if self.prepared.metric.direction == "minimize" else one - other
+        return self.prepared.metric.sign * (other - one)
 
     def learnt(self, family: str) -> bool:
         """Whether a family's best trial is better than the baseline, by more than noise; True without a baseline."""

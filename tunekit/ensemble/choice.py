@@ -128,7 +128,7 @@ def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> C
         why = f"{first.name}, as there {lack} to compare it with others"
         return Chosen(fallback, first.name, score, False, why, (Tried(first.name, None, "used"),))
     tried: dict[str, Tried] = {}
-    single = float((course.sign * course.alone).min())
+    single = float((course.metric.sign * course.alone).min())
     for place, combiner in enumerate(combiners[1:], start=1):
         if not combiner.suits(course.task) or len(course.rows) < combiner.least_rows or len(course.candidates) < 2:
             continue
@@ -153,7 +153,7 @@ def _refused(course: Course, way: Way, best: Way, simplest: Way, single: float) 
         return f"not better than {best.combiner.name} by more than noise"
     if not way.combiner.stacks:
         return None
-    sign = course.sign
+    sign = course.metric.sign
     if said := refusal_by_score(sign * way.score, sign * simplest.score, single):
         return f"refused: {said}"
     if course.new is not None:

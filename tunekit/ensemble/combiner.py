@@ -51,7 +51,7 @@ class Fitting:
     def pool(self) -> npt.NDArray[np.int64]:
         """Positions of the candidates that a stacking model reads: those that were selected, and the best."""
         scores = scores_of(self.metric, self.rows, self.stack)
-        best = np.argsort(scores if self.metric.direction == "minimize" else -scores, kind="stable")[:BEST]
+        best = np.argsort(self.metric.sign * scores, kind="stable")[:BEST]
         heaviest = np.argsort(-self.selection, kind="stable")[: min(MOST_STACKED - BEST, (self.selection > 0).sum())]
         return np.unique(np.concatenate([heaviest, best]))
 

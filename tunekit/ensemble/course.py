@@ -83,11 +83,6 @@ class Course:
         used = combination.used
         return combination.of(used).apply(np.stack([self.candidates[place][some] for place in used]))
 
-    @property
-    def sign(self) -> float:
-        """Times a score makes a loss."""
-        return 1.0 if self.metric.direction == "minimize" else -1.0
-
     def simplest(self, combiner: Combiner) -> Way:
         """The first way, fitted and judged on every pair; on fewer rows if time is short.
 
@@ -128,7 +123,7 @@ class Course:
 
     def _loss(self, shares: Predictions, rows: Rows) -> float:
         try:
-            return self.sign * self.rows.score_of(self.metric, shares, rows)
+            return self.metric.sign * self.rows.score_of(self.metric, shares, rows)
         except MetricError:  # too few rows for the metric, such as those of one class
             return math.nan
 

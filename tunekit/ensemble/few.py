@@ -24,12 +24,11 @@ class Few(Combiner):
 
     def fit(self, fitting: Fitting) -> Combination:
         """See `Combiner.fit`."""
-        sign = 1.0 if fitting.metric.direction == "minimize" else -1.0
-        losses = sign * np.asarray(scores_of(fitting.metric, fitting.rows, fitting.stack))
+        losses = fitting.metric.sign * np.asarray(scores_of(fitting.metric, fitting.rows, fitting.stack))
         best = np.argsort(losses, kind="stable")[:MOST]
         counts = np.arange(1, len(best) + 1)
         means = np.cumsum(fitting.stack[best], axis=0) / counts[:, None, None]
-        count = counts[np.argmin(sign * np.asarray(scores_of(fitting.metric, fitting.rows, means)))]
+        count = counts[np.argmin(fitting.metric.sign * np.asarray(scores_of(fitting.metric, fitting.rows, means)))]
         shares = np.zeros(len(fitting.stack))
         shares[best[:count]] = 1 / count
         return Combination.weighted(fitting.task, shares, fitting.outputs)

@@ -63,10 +63,9 @@ def greedy_selection(
         raise StudyError("there is nothing to blend: no trial was fitted on every fold; give the search more time")
     deadline = time.monotonic() + seconds
     stack = np.asarray(candidates)
-    sign = 1.0 if metric.direction == "minimize" else -1.0
     counts = np.zeros(len(stack), dtype=np.int64)
     if start:
-        counts[np.argsort(sign * scores_of(metric, rows, stack), kind="stable")[:start]] = 1
+        counts[np.argsort(metric.sign * scores_of(metric, rows, stack), kind="stable")[:start]] = 1
     total = np.tensordot(counts.astype(np.float64), stack, axes=1)
     best_counts, best_loss = counts, math.inf
     for size in range(1 + counts.sum(), rounds + 1):
@@ -74,7 +73,7 @@ def greedy_selection(
         if not may.any():
             break
         losses = np.full(len(stack), math.inf)
-        losses[may] = sign * scores_of(metric, rows, (total + stack[may]) / size)
+        losses[may] = metric.sign * scores_of(metric, rows, (total + stack[may]) / size)
         chosen = int(np.argmin(losses))
         counts[chosen] += 1
         total = total + stack[chosen]
@@ -100,10 +99,9 @@ def _without_idle(counts: Counts, stack: Predictions, rows: Judged, metric: Metr
         metric: to be improved.
         idle: see `IDLE`.
     """
-    sign = 1.0 if metric.direction == "minimize" else -1.0
 
     def losses(blends: Predictions) -> npt.NDArray[np.float64]:
-        return sign * scores_of(metric, rows, blends)
+        return metric.sign * scores_of(metric, rows, blends)
 
     members = np.flatnonzero(counts)
     loss = losses(np.average(stack, axis=0, weights=counts)[None])[0]

@@ -34,11 +34,10 @@ def best_threshold(metric: Metric, rows: Judged, shares: Predictions) -> float:
         rows: n targets.
         shares: probabilities (n, 1).
     """
-    sign = 1.0 if metric.direction == "minimize" else -1.0
     grid = np.unique(np.append(np.quantile(shares, np.linspace(0.02, 0.98, GRID)), EVEN))
     grid = grid[(grid > 0.01) & (grid < 0.99)]
     whole = replace(rows, parts=(np.arange(len(rows)),))
-    losses = sign * scores_of(metric, whole, (shares[None] >= grid[:, None, None]).astype(float))
+    losses = metric.sign * scores_of(metric, whole, (shares[None] >= grid[:, None, None]).astype(float))
     good = losses <= losses.min() + FLAT * losses.std()
     best = int(losses.argmin())
     low, high = best, best

@@ -68,7 +68,7 @@ def judge(
     """
     scores = {name: metric.score(target, one, weight) for name, one in predictions.items()}
     drawn = resampled(metric, target, weight, predictions, seed, seconds)
-    sign = -1.0 if metric.direction == "minimize" else 1.0
+    sign = -metric.sign
     gains = sign * (drawn["blend"] - drawn["single"])
     gain = sign * (scores["blend"] - scores["single"])
     gain_interval = _interval(gains)
@@ -130,7 +130,7 @@ def gain_over(
         seed: of the resampling.
         seconds: for the resampling; see `judge`.
     """
-    sign = -1.0 if metric.direction == "minimize" else 1.0
+    sign = -metric.sign
     drawn = resampled(metric, target, weight, {"one": one, "other": other}, seed, seconds)
     gain = sign * (metric.score(target, one, weight) - metric.score(target, other, weight))
     return Gain(gain, _interval(sign * (drawn["one"] - drawn["other"])))

@@ -77,7 +77,7 @@ def _worse(
     metric: Metric, target: Floats, weight: Floats | None, base: Floats, shuffled: Floats, random: np.random.Generator
 ) -> list[float]:
     """By how much the score is worse, for each of some bootstrap samples of the rows."""
-    sign, found = 1.0 if metric.direction == "minimize" else -1.0, []
+    found = []
     for _ in range(BOOTSTRAPS):
         drawn = random.integers(0, len(target), len(target))
         share = None if weight is None else weight[drawn]
@@ -85,7 +85,7 @@ def _worse(
             before, after = (metric.score(target[drawn], one[drawn], share) for one in (base, shuffled))
         except MetricError:  # a sample without one of the classes
             continue
-        found.append(sign * (after - before))
+        found.append(metric.sign * (after - before))
     return found
 
 

@@ -175,7 +175,7 @@ def _search(scale: _Scale, able: list[Candidate], serving: Serving) -> _Found:
     alone = [scale.costs([one], [1.0], None) for one in able]
     costs = {name: np.array([one[name] for one in alone]) for name in serving.limits}
     _check_possible(able, costs, serving, scale)
-    allowance, best, sign = 1.0, None, 1.0 if scale.prepared.metric.direction == "minimize" else -1.0
+    allowance, best, sign = 1.0, None, scale.prepared.metric.sign
     for _ in range(TIMES):
         found = _selected(scale, able, costs, {name: allowance * limit for name, limit in serving.limits.items()})
         if found is None:
@@ -253,9 +253,8 @@ def _told(
     after: Mapping[str, float],
     scale: _Scale,
 ) -> str:
-    whole, metric, direction = summary["ensemble"], summary["metric"], summary["direction"]
+    whole, metric, sign = summary["ensemble"], summary["metric"], scale.prepared.metric.sign
     scores = ensemble["oof_score"], whole["oof_score"]
-    sign = 1.0 if direction == "minimize" else -1.0
     share = f" ({abs(scores[0] / scores[1] - 1):.1%})" if scores[1] else ""
     costs = f"What that costs{share}" if sign * scores[0] > sign * scores[1] else "That costs nothing"
     return (

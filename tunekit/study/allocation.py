@@ -76,7 +76,7 @@ class Tally:
         """The best score as a loss; infinite if there is none."""
         if not self._scores:
             return float("inf")
-        return min(self._scores) if metric.direction == "minimize" else -max(self._scores)
+        return min(metric.sign * score for score in self._scores)
 
 
 def next_family(

@@ -98,8 +98,7 @@ def best_first(trials: Sequence[Trial], prepared: Prepared) -> list[Trial]:
         for trial in trials
         if trial.state is State.COMPLETE and trial.same_as is None and len(trial.fold_scores) == len(prepared.folds)
     ]
-    sign = 1.0 if prepared.metric.direction == "minimize" else -1.0
-    return sorted(complete, key=lambda trial: (sign * (trial.score or 0.0), trial.number))
+    return sorted(complete, key=lambda trial: (prepared.metric.sign * (trial.score or 0.0), trial.number))
 
 
 def considered(ranked: Sequence[Trial], keep: int) -> list[Trial]:

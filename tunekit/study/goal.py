@@ -105,6 +105,6 @@ class Goal:
         """Whether a trial that was fitted on every fold has a score that is good enough."""
         if self.score is None:
             return False
-        sign = 1.0 if self.metric.direction == "minimize" else -1.0
+        sign = self.metric.sign
         scores = [one.score for one in trials if one.state is State.COMPLETE and one.score is not None]
         return any(sign * score <= sign * self.score for score in scores)

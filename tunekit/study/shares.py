@@ -136,9 +136,8 @@ class Shares:
 
     def _better(self, trial: Trial) -> int:
         """How many families are better, by all of their folds."""
-        sign = 1.0 if self.metric.direction == "minimize" else -1.0
         losses = [tally.best(self.metric) for name, tally in self.tallies.items() if name != Baseline.name]
-        return sum(loss <= sign * (trial.score or 0.0) for loss in losses)
+        return sum(loss <= self.metric.sign * (trial.score or 0.0) for loss in losses)
 
     def slower_than(self, share: Share, trial: Trial, needed: float, tried: Collection[str]) -> list[str]:
         """Nets that would take too long as well, where one is far too slow: each would take time to show it.

@@ -94,7 +94,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         predictions = check_predictions(self._fitted.finish(outputs, fold.valid.rows), fold)
         score = fold.metric.score(fold.valid.target, predictions, fold.valid.weight)
         if loss is None:
-            loss = score if fold.metric.direction == "minimize" else -score
+            loss = fold.metric.sign * score
         self._choose(losses or [loss] * len(self._parts), predictions)
         return loss, score
 
