@@ -13,7 +13,7 @@ from tunekit.trial import State, Trial
 MOST_FAILURES = 3
 """A family whose first trials all failed, this many of them, is given up."""
 
-LEAST_SHARE = 0.6
+LEAST_SHARE = 0.8
 """A trial is started only if at least this share of its family's usual time is left."""
 
 QUICK = 1.0
