@@ -54,6 +54,14 @@ def test_a_file_is_predicted_in_row_order(binary, tmp_path, given, wanted) -> No
     assert sorted(path.name for path in (tmp_path / wanted).parent.glob("*out*")) == [Path(wanted).name]
 
 
+@pytest.mark.usefixtures("in_parts")
+def test_without_a_file_to_write_predictions_are_printed(binary, tmp_path, capfd) -> None:
+    rows = write(frame(20), tmp_path / "rows.csv")
+    predict_file(binary[1], rows, tmp_path / "out.csv")
+    assert predict_file(binary[1], rows, None) == 20
+    assert capfd.readouterr().out == (tmp_path / "out.csv").read_text()
+
+
 @pytest.mark.parametrize("given", ["rows.csv", "rows.parquet"])
 @pytest.mark.parametrize("wanted", ["out.csv", "out.parquet"])
 def test_no_rows_give_a_file_without_rows(binary, tmp_path, given, wanted) -> None:

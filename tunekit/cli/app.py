@@ -289,7 +289,10 @@ def export(
 def predict(
     bundle: BundleFolder,
     rows: TableFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The CSV or Parquet file to write.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The CSV or Parquet file to write. If left out, CSV is printed."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Predict a file: columns `prediction` and, for classes, `proba_<class>`, in row order.
@@ -298,7 +301,11 @@ def predict(
     """
     from tunekit.cli.predict import predict_file
 
+    if json and output is None:
+        raise typer.BadParameter("received no --output; expected the file whose name and rows --json is to tell")
     count = predict_file(bundle, rows, output)
+    if output is None:
+        return
     if json:
         print_json({"predictions": str(output), "rows": count})
     else:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
+import typer
 
 from tunekit.bundle import Bundle
 from tunekit.data import Series, column_names, read_chunks, write_chunks
@@ -23,7 +24,7 @@ ARRAYS_AT_ONCE = 2**27
 """Numbers of array columns, such as pictures, up to which so many rows are; else they are fewer."""
 
 
-def predict_file(bundle: Path, rows: Path, output: Path) -> int:
+def predict_file(bundle: Path, rows: Path, output: Path | None) -> int:
     """Predict a CSV or Parquet file into another, in row order; the number of rows.
 
     Args:
@@ -32,13 +33,23 @@ def predict_file(bundle: Path, rows: Path, output: Path) -> int:
             relative to the working directory; an array, such as a window, is lists of numbers: "[[1, 2], [3, 4]]".
             Instead of windows the history of series may be given, as a study of series has it: each is forecast from
             its last row on.
-        output: a CSV file, or Parquet by its suffix; it is there once it is whole.
+        output: a CSV file, or Parquet by its suffix; it is there once it is whole. None to print CSV.
     """
     model = Bundle.load(bundle)
     # A category that is spelled like a gap ("None") stays a category where the models know it as one.
     not_gaps = model.manifest["facts"].get("texts_like_gaps", {})
     frames = _forecast(model, read_chunks(rows, None, not_gaps)) if _is_history(model, rows) else None
-    return write_chunks(frames or _predicted(model, read_chunks(rows, _chunk(model), not_gaps)), output)
+    frames = frames or _predicted(model, read_chunks(rows, _chunk(model), not_gaps))
+    return _print(frames) if output is None else write_chunks(frames, output)
+
+
+def _print(frames: Iterable[pd.DataFrame]) -> int:
+    """Print frames of the same columns as one CSV file; the number of rows."""
+    count = 0
+    for place, frame in enumerate(frames):
+        typer.echo(frame.to_csv(index=False, header=place == 0), nl=False)
+        count += len(frame)
+    return count
 
 
 def _is_history(model: Bundle, rows: Path) -> bool:
