@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from tunekit.families import (
     default_families,
 )
 from tunekit.families.base import ArrayModel, Length, load_facts
-from tunekit.families.rounds import Boosting
+from tunekit.families.rounds import SMALL, Boosting
 from tunekit.families.tree_arrays import TreeArrays
 from tunekit.space import HyperParameters, Value
 
@@ -213,10 +214,25 @@ def test_the_portfolio_lies_in_the_space(name, task, folds) -> None:
     _, hp = fitted(family, folds[task])
     space = {dimension.name: dimension for dimension in hp.space}
     assert space, "what it decides on is recorded"
-    for values in family.portfolio(task, temporal=False):
+    for values in [
+        *family.portfolio(task, rows=300, temporal=False),
+        *family.portfolio(task, rows=10**6, temporal=False),
+    ]:
         assert values.items() - {one.name: one.default for one in hp.space}.items(), "another than the defaults"
         for name_of, value in values.items():
             assert space[name_of].contains(value), f"{name_of}={value!r}"
+
+
+@pytest.mark.parametrize("name", BOOSTED_NAMES)
+def test_small_tables_of_two_classes_or_numbers_get_shallow_trees_second(name) -> None:
+    family = BOOSTERS[name]()
+
+    def second(task: str, rows: int) -> list[dict[str, Any]]:
+        return family.portfolio(task, rows=rows, temporal=False)
+
+    for task in ("binary", "regression"):
+        assert second(task, SMALL - 1) != second(task, SMALL)
+    assert second("multiclass", SMALL - 1) == second("multiclass", SMALL) == second("binary", SMALL)
 
 
 @pytest.mark.parametrize("name", BOOSTED_NAMES)
@@ -318,7 +334,7 @@ def test_baselines_of_classes_are_shares(weighted) -> None:
 def test_baselines_of_numbers(folds) -> None:
     one = folds["regression"]
     family = Baseline()
-    assert family.portfolio("regression", temporal=False) == [{"strategy": "median"}]
+    assert family.portfolio("regression", rows=300, temporal=False) == [{"strategy": "median"}]
     for strategy, expected in (("mean", one.train.target.mean()), ("median", np.median(one.train.target))):
         model, _ = fitted(family, one, strategy=strategy)
         assert (model.predict(one.valid.rows) == expected).all()
@@ -328,7 +344,10 @@ def test_the_baseline_of_a_series_is_its_last_value() -> None:
     one = time_fold()
     assert one.last is not None
     assert one.last != len(one.train) - 1, "the latest row is not the last one"
-    assert Baseline().portfolio("regression", temporal=True)[:2] == [{"strategy": "last"}, {"strategy": "mean"}]
+    assert Baseline().portfolio("regression", rows=300, temporal=True)[:2] == [
+        {"strategy": "last"},
+        {"strategy": "mean"},
+    ]
     model, hp = fitted(Baseline(), one, strategy="last")
     assert (model.predict(one.valid.rows) == one.train.target.max()).all(), "it grows with time"
     assert hp.space[0].choices == ("mean", "median", "last")

@@ -183,7 +183,7 @@ def test_a_search_space_lies_around_the_portfolio(folds) -> None:
         family.build(hp, data)
         family.batch_size(hp, data)
         space = {dimension.name: dimension for dimension in hp.space}
-        for values in family.portfolio("binary", temporal=False):
+        for values in family.portfolio("binary", rows=300, temporal=False):
             for name, value in values.items():
                 assert space[name].contains(value), f"{family.name}: {name}={value!r}"
 

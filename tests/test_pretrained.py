@@ -366,7 +366,7 @@ def test_a_preprocessing_that_does_not_fit_is_refused(weights: Path, fold: Fold)
 class Settled(tk.Pretrained):
     """`Pretrained` whose planned trials are all the same: its defaults."""
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         return [{}, {}]
 
 
@@ -415,7 +415,7 @@ class OneNet(tk.ConvNet):
 
     epochs = 3
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         return []
 
     def batch_size(self, hp: HyperParameters, data: NetData) -> int:

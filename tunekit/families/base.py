@@ -294,14 +294,15 @@ class Family(ABC):
     cheap: bool = False
     chooses_target: bool = False
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """Values worth trying right after the defaults.
 
         Args:
             task: "binary", "multiclass" or "regression".
-            temporal: whether rows have a time.
+            rows: that a fold trains on.
+            temporal: whether they have a time.
         """
-        del task, temporal
+        del task, rows, temporal
         return []
 
     def learnt(self, hp: HyperParameters, fold: Fold) -> Fold:

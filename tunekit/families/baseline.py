@@ -20,8 +20,9 @@ class Baseline(Family):
 
     name = "baseline"
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """The other strategies."""
+        del rows
         if task != "regression":
             return []
         if not temporal:

@@ -15,7 +15,7 @@ from tunekit.data.preparation import BAG, Preparation
 from tunekit.data.schema import Encoded
 from tunekit.data.terms import Bag
 from tunekit.families.base import ArrayModel, Fold, Part, Predictions, link_for, load_facts
-from tunekit.families.rounds import Boosting, Rounds, deciding, dense, usual_rate
+from tunekit.families.rounds import Boosting, Rounds, better_shallow, deciding, dense, usual_rate
 from tunekit.families.tree_arrays import from_xgboost
 from tunekit.space import HyperParameters
 
@@ -44,15 +44,21 @@ class XGBoost(Boosting):
     """XGBoost's histogram trees with early stopping on the validation rows.
 
     Defaults: shallow trees on half of the columns, which do well on small tables at a fraction of the cost (of many
-    classes, deeper ones); then XGB-TD, meta-tuned over many tables (Holzmueller 2024, arXiv 2407.04491). The search
-    space follows Gorishniy 2021 (arXiv 2106.11959), with the learning rate around the defaults.
+    classes, deeper ones); then, on small tables, shallower trees, and XGB-TD on others, meta-tuned over many tables
+    (Holzmueller 2024, arXiv 2407.04491): see `benchmarks/portfolios.py`. The search space follows Gorishniy 2021
+    (arXiv 2106.11959), with the learning rate around the defaults.
     """
 
     name = "xgboost"
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
-        """XGB-TD: the figures are the paper's, for numbers and for classes."""
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
+        """Shallower trees, or XGB-TD: its figures are the paper's, for numbers and for classes."""
         del temporal
+        if better_shallow(task, rows):
+            if task == "regression":
+                return [{"max_depth": 3, "min_child_weight": 5.0, "subsample": 0.7, "reg_lambda": 3.0}]
+            more = {"subsample": 0.7, "reg_lambda": 5.0}
+            return [{**more, "learning_rate": 0.08, "max_depth": 2, "min_child_weight": 10.0}]
         common = {"colsample_bylevel": 0.9, "reg_lambda": 1e-3, "reg_alpha": 1e-4}
         if task == "regression":
             return [{**common, "learning_rate": 0.05, "max_depth": 9, "min_child_weight": 2.0, "subsample": 0.7}]

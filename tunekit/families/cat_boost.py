@@ -15,7 +15,7 @@ from tunekit.data.schema import Encoded
 from tunekit.families.base import ArrayModel, Fold, Part, Predictions, link, link_for, load_facts
 from tunekit.families.catboost_trees import from_catboost
 from tunekit.families.extra import needs
-from tunekit.families.rounds import Boosting, Rounds, deciding, dense
+from tunekit.families.rounds import Boosting, Rounds, better_shallow, deciding, dense
 from tunekit.space import HyperParameters
 
 CBM = "model.cbm"
@@ -52,8 +52,9 @@ class CatBoost(Boosting):
 
     A category is split by one code against all others, or, of very many codes, by their order.
 
-    Defaults: shallow trees; then CatBoost-TD, meta-tuned over many tables (Holzmueller 2024, arXiv 2407.04491). The
-    search space is TabArena's (Erickson 2025, arXiv 2506.16791), widened to hold these.
+    Defaults: shallow trees; then, on small tables, shallower ones, and CatBoost-TD on others, meta-tuned over many
+    tables (Holzmueller 2024, arXiv 2407.04491): see `benchmarks/portfolios.py`. The search space is TabArena's
+    (Erickson 2025, arXiv 2506.16791), widened to hold these.
 
     Raises:
         StudyError: CatBoost is not installed.
@@ -65,9 +66,11 @@ class CatBoost(Boosting):
     def __init__(self) -> None:
         needs("catboost", type(self).__name__)
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
-        """CatBoost-TD: the figures are the paper's, for numbers and for classes."""
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
+        """Shallower trees, or CatBoost-TD: its figures are the paper's, for numbers and for classes."""
         del temporal
+        if better_shallow(task, rows):
+            return [{"depth": 3, "l2_leaf_reg": 10.0, "subsample": 0.7}]
         common = {"l2_leaf_reg": 1e-5, "subsample": 0.9, "rsm": 1.0}
         if task == "regression":
             more = {"learning_rate": 0.09, "depth": 9, "random_strength": 0.0, "leaf_estimation_iterations": 20}

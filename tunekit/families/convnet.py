@@ -47,9 +47,9 @@ class ConvNet(NetFamily):
         self.name = name
         self.image = image
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """A residual net, and a plain one without augmentation."""
-        del task, temporal
+        del task, rows, temporal
         return [{"block": "residual", "filters": 16}, {"augment": 0.0, "dropout": 0.5}]
 
     def batch_size(self, hp: HyperParameters, data: NetData) -> int:

@@ -34,9 +34,9 @@ class Forest(Family):
     chooses_target = True
     cheap = True
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """The other kind of forest."""
-        del task, temporal
+        del task, rows, temporal
         return [{"kind": "random"}]
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:

@@ -33,9 +33,9 @@ class Joint(NetFamily):
     def __init__(self, name: str = "joint") -> None:
         self.name = name
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """Texts with convolutions; branches of their own for inputs of one shape."""
-        del task, temporal
+        del task, rows, temporal
         return [{"text_encoder": "conv", "shared": False}]
 
     def batch_size(self, hp: HyperParameters, data: NetData) -> int:

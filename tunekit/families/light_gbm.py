@@ -15,7 +15,7 @@ from tunekit.data.schema import Encoded
 from tunekit.families.base import ArrayModel, Fold, Part, Predictions, link, link_for, load_facts
 from tunekit.families.extra import needs
 from tunekit.families.lightgbm_trees import from_lightgbm
-from tunekit.families.rounds import Boosting, Rounds, deciding, usual_rate
+from tunekit.families.rounds import Boosting, Rounds, better_shallow, deciding, usual_rate
 from tunekit.space import HyperParameters
 
 TEXT = "model.txt"
@@ -41,9 +41,9 @@ def lightgbm_predicts(folder: Path, rows: Encoded) -> Predictions:
 class LightGBM(Boosting):
     """LightGBM's trees, grown leaf by leaf, with early stopping on the validation rows (Ke 2017).
 
-    Defaults: small trees on half of the columns; then LGBM-TD, meta-tuned over many tables (Holzmueller 2024, arXiv
-    2407.04491). The search space is TabArena's (Erickson 2025, arXiv 2506.16791), with the learning rate and the
-    leaves around the defaults.
+    Defaults: small trees on half of the columns; then, on small tables, smaller ones, and LGBM-TD on others, meta-tuned
+    over many tables (Holzmueller 2024, arXiv 2407.04491): see `benchmarks/portfolios.py`. The search space is
+    TabArena's (Erickson 2025, arXiv 2506.16791), with the learning rate and the leaves around the defaults.
 
     Raises:
         StudyError: LightGBM is not installed.
@@ -54,9 +54,14 @@ class LightGBM(Boosting):
     def __init__(self) -> None:
         needs("lightgbm", type(self).__name__)
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
-        """LGBM-TD: the figures are the paper's, for numbers and for classes."""
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
+        """Smaller trees, or LGBM-TD: its figures are the paper's, for numbers and for classes."""
         del temporal
+        if better_shallow(task, rows):
+            if task == "regression":
+                return [{"num_leaves": 6, "min_data_in_leaf": 10, "bagging_fraction": 0.7, "lambda_l2": 3.0}]
+            more = {"bagging_fraction": 0.7, "lambda_l2": 5.0}
+            return [{**more, "learning_rate": 0.08, "num_leaves": 4, "min_data_in_leaf": 20}]
         common = {"feature_fraction": 1.0, "lambda_l2": 1e-4, "min_sum_hessian_in_leaf": 1e-7}
         if task == "regression":
             return [

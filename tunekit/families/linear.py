@@ -28,9 +28,9 @@ class Linear(Family):
     chooses_target = True
     cheap = True
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """Numbers as far out as they are."""
-        del task, temporal
+        del task, rows, temporal
         return [{"numbers": "plain"}]
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:

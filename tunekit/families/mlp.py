@@ -39,9 +39,9 @@ class MLP(NetFamily):
             raise FactoryError(f"units={units!r}; expected the fewest and the most units of a layer, such as (32, 512)")
         self.units = (units[0], units[1])
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """A residual net with batch normalisation."""
-        del task, temporal
+        del task, rows, temporal
         return [{"residual": True, "layers": 3, "units": 128, "batch_norm": True, "learning_rate": 1e-3}]
 
     def build(self, hp: HyperParameters, data: NetData) -> keras.Model:

@@ -56,9 +56,9 @@ class Neighbors(Family):
     name = "neighbors"
     chooses_target = True
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """Few that count alike."""
-        del task, temporal
+        del task, rows, temporal
         return [{"weights": "uniform", "neighbors": 5}]
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> Fitted:

@@ -92,9 +92,9 @@ class Pretrained(NetFamily):
         self.preprocess = preprocess
         self.name = name
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """The frozen base alone, and all of it tuned."""
-        del task, temporal
+        del task, rows, temporal
         return [{"unfreeze": 0}, {"unfreeze": BLOCKS}]
 
     def layout(self, data: NetData) -> str:

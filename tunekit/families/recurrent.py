@@ -43,9 +43,9 @@ class Recurrent(NetFamily):
         self.name = name
         self.array = array
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """An LSTM, convolutions alone, and dense layers alone."""
-        del task, temporal
+        del task, rows, temporal
         return [{"encoder": "lstm"}, {"encoder": "conv1d"}, {"encoder": "dense"}]
 
     def batch_size(self, hp: HyperParameters, data: NetData) -> int:

@@ -19,6 +19,9 @@ PATIENCE = 50
 DEAR = 100_000
 """Rows, times classes if there are more than two, from which on boosting learns faster by default."""
 
+SMALL = 20_000
+"""Training rows below which trees of two classes and of numbers are better shallow: meta-tuned ones are deep."""
+
 
 class Rounds:
     """The best numbers of rounds: on all rows that decide, and on each part of them.
@@ -141,6 +144,16 @@ def usual_rate(fold: Fold) -> float:
     A round grows a tree for each class on all rows.
     """
     return 0.1 if len(fold.train) * fold.outputs >= DEAR else 0.05
+
+
+def better_shallow(task: str, rows: int) -> bool:
+    """Whether a second trial is better of shallower trees than the defaults' than of deeper ones.
+
+    Args:
+        task: of the study.
+        rows: that a fold trains on.
+    """
+    return rows < SMALL and task in ("binary", "regression")
 
 
 def deciding(fold: Fold, half: int | None) -> Part:

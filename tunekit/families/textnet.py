@@ -48,9 +48,9 @@ class TextNet(NetFamily):
         self.vectors = None if vectors is None else Path(vectors)
         self.frozen = frozen
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """Convolutions, and a recurrent net after one."""
-        del task, temporal
+        del task, rows, temporal
         return [{"encoder": "conv"}, {"encoder": "gru", "conv_first": True}]
 
     def batch_size(self, hp: HyperParameters, data: NetData) -> int:

@@ -34,9 +34,9 @@ class WideDeep(NetFamily):
     name = "wide_deep"
     chooses_target = True
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         """For numbers, a wide part that follows those with a long tail as far out as they are, such as delays."""
-        del temporal
+        del rows, temporal
         return [{"wide_numbers": "plain"}] if task == "regression" else []
 
     def build(self, hp: HyperParameters, data: NetData) -> keras.Model:

@@ -125,10 +125,12 @@ def _open(ledger: Ledger, study: Study, prepared: Prepared, *, fresh: bool) -> N
     study.driver.check(1 + len(study.also_minimize))
     ledger.open(study.identity(prepared), seed=study.seed, fresh=fresh, program=study.program)
     data = prepared.data
+    rows = len(prepared.folds.pairs[0][0])
     starts = plans_for(study.start_from, [family.name for family in study.families])
     for family in study.families:
         plans: list[dict[str, Any]] = [*starts[family.name], {"defaults": True}]
-        plans += [{"values": values} for values in family.portfolio(data.task, temporal=data.time is not None)]
+        portfolio = family.portfolio(data.task, rows=rows, temporal=data.time is not None)
+        plans += [{"values": values} for values in portfolio]
         ledger.add_family(family.name, ProposalSampler(study.driver, study.seed, family.name), study.stopper, plans)
 
 
