@@ -356,7 +356,7 @@ class Small(tk.TextNet):
         super().__init__(name="_".join(map(str, chosen.values())).lower())
         self.chosen = {"recurrent_units": 16, "filters": 32, "embedding": 16, "words": 100, **chosen}
 
-    def portfolio(self, task: str, *, temporal: bool) -> list[dict[str, Any]]:
+    def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:
         return []
 
     def build(self, hp: HyperParameters, data: NetData) -> Any:
