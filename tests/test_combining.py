@@ -473,6 +473,8 @@ def test_the_graph_calibrates_as_python_does(calibration: Calibration, tmp_path:
     assert bundle.threshold == 0.3
     found = np.asarray(bundle.predict(made.table))
     np.testing.assert_array_equal(found, np.array(CLASSES["binary"])[(raw[:, 0] >= 0.3).astype(int)])
+    assert (found != np.array(CLASSES["binary"])[(raw[:, 0] >= 0.5).astype(int)]).any(), "0.3 decides some rows"
+    np.testing.assert_array_equal(bundle.predict_columns(made.table)["prediction"], found)
 
 
 def test_probabilities_of_several_classes_are_cooled_in_the_graph(tmp_path: Path) -> None:

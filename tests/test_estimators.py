@@ -99,6 +99,18 @@ def test_an_unpickled_estimator_predicts_without_tensorflow(people, fitted, tmp_
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == ""
 
 
+def test_classes_are_decided_by_the_tuned_threshold() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 3))
+    y = rng.random(2000) < 1 / (1 + np.exp(3 - x.sum(axis=1)))  # a rare class that f1 wants from low probabilities on
+    model = tk.TunekitClassifier(**CHEAP, metric="f1").fit(x, y)
+    assert model.bundle_.threshold < 0.45
+    decided = model.predict(x)
+    np.testing.assert_array_equal(decided, model.predict_proba(x)[:, 1] >= model.bundle_.threshold)
+    columns = model.bundle_.predict_columns(pd.DataFrame(x, columns=["x0", "x1", "x2"]))
+    np.testing.assert_array_equal(columns["prediction"], decided)
+
+
 def test_an_exported_estimator_is_a_bundle(people, fitted, tmp_path: Path) -> None:
     x, _ = people
     bundle = tk.Bundle.load(fitted.export(tmp_path / "model"))

@@ -159,7 +159,7 @@ class Bundle:
         shares: dict[str, Any] = {}
         for name, task, classes, part in self.parts(self.raw(rows)):
             label = f"_{name}" if name else ""
-            values[f"prediction{label}"] = decided(part, task, classes)
+            values[f"prediction{label}"] = decided(part, task, classes, threshold=self.threshold)
             if task != "regression":
                 found = shares_of(part, task)
                 shares |= {f"proba{label}_{one}": found[:, at] for at, one in enumerate(classes)}

@@ -87,10 +87,12 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
             X: (n, columns), as in `fit`.
 
         Returns:
-            (n,): of two classes the second one from a probability of 0.5 on; of more, the most probable one.
+            (n,): of two classes the second one from a probability of `bundle_.threshold` on, which is tuned where the
+            metric counts decisions, as F1 does, and else a half; of more, the most probable one.
         """
         shares = self.predict_proba(X)
-        positions = shares.argmax(axis=1) if shares.shape[1] > 2 else (shares[:, 1] >= 0.5).astype(np.int64)
+        second = (shares[:, 1] >= self.bundle_.threshold).astype(np.int64)
+        positions = shares.argmax(axis=1) if shares.shape[1] > 2 else second
         return np.asarray(self.classes_[positions])
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
