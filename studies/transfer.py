@@ -2,8 +2,8 @@
 
 Run: tunekit search studies/transfer.py --budget 4m
 
-The base is the best convolutional net of `studies/digits.py`. If that study has not been searched yet, it is searched
-for two minutes first, within the budget.
+The base is the best convolutional net of `studies/digits.py`. If that study has no such net yet, it is searched
+for that net alone first, for two minutes, within the budget.
 """
 
 import keras

@@ -31,8 +31,8 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
             model each time.
         metric: what trials are judged by, as for `tk.Study`: of (y_true, y_pred) with the positions of classes in
             `classes_`.
-        split: which rows train and judge; five folds if None, and a tenth of the rows for the verdict: fewer folds, and
-            a larger share, where rows are few.
+        split: which rows train and judge; if None, what suits the rows, as for `tk.Study`, with a twentieth of them for
+            the verdict: fewer folds, and a larger share, where rows are few.
         workers: trials at a time; one per core if None.
         root: a folder where the searches stay, each under a name of its own: the same search is then resumed. If None,
             nothing stays but the bundle.

@@ -298,7 +298,7 @@ class Family(ABC):
         """Values worth trying right after the defaults.
 
         Args:
-            task: "binary", "multiclass" or "regression".
+            task: of the data: "binary", "multiclass", "ordinal", "regression" or "several".
             rows: that a fold trains on.
             temporal: whether they have a time.
         """

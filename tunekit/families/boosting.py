@@ -44,9 +44,10 @@ class XGBoost(Boosting):
     """XGBoost's histogram trees with early stopping on the validation rows.
 
     Defaults: shallow trees on half of the columns, which do well on small tables at a fraction of the cost (of many
-    classes, deeper ones); then, on small tables, shallower trees, and XGB-TD on others, meta-tuned over many tables
-    (Holzmueller 2024, arXiv 2407.04491): see `benchmarks/portfolios.py`. The search space follows Gorishniy 2021
-    (arXiv 2106.11959), with the learning rate around the defaults.
+    classes, deeper ones). Second, of two classes or numbers with fewer than 20,000 training rows, shallower trees
+    still, else XGB-TD, meta-tuned over many tables (Holzmueller 2024, arXiv 2407.04491): see
+    `benchmarks/portfolios.py`. The search space follows Gorishniy 2021 (arXiv 2106.11959), with the learning rate
+    around the defaults.
     """
 
     name = "xgboost"

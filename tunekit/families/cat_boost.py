@@ -52,9 +52,9 @@ class CatBoost(Boosting):
 
     A category is split by one code against all others, or, of very many codes, by their order.
 
-    Defaults: shallow trees; then, on small tables, shallower ones, and CatBoost-TD on others, meta-tuned over many
-    tables (Holzmueller 2024, arXiv 2407.04491): see `benchmarks/portfolios.py`. The search space is TabArena's
-    (Erickson 2025, arXiv 2506.16791), widened to hold these.
+    Defaults: shallow trees. Second, of two classes or numbers with fewer than 20,000 training rows, shallower ones,
+    else CatBoost-TD, meta-tuned over many tables (Holzmueller 2024, arXiv 2407.04491): see
+    `benchmarks/portfolios.py`. The search space is TabArena's (Erickson 2025, arXiv 2506.16791), widened to hold these.
 
     Raises:
         StudyError: CatBoost is not installed.

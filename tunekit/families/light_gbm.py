@@ -41,9 +41,10 @@ def lightgbm_predicts(folder: Path, rows: Encoded) -> Predictions:
 class LightGBM(Boosting):
     """LightGBM's trees, grown leaf by leaf, with early stopping on the validation rows (Ke 2017).
 
-    Defaults: small trees on half of the columns; then, on small tables, smaller ones, and LGBM-TD on others, meta-tuned
-    over many tables (Holzmueller 2024, arXiv 2407.04491): see `benchmarks/portfolios.py`. The search space is
-    TabArena's (Erickson 2025, arXiv 2506.16791), with the learning rate and the leaves around the defaults.
+    Defaults: small trees on half of the columns. Second, of two classes or numbers with fewer than 20,000 training
+    rows, smaller ones, else LGBM-TD, meta-tuned over many tables (Holzmueller 2024, arXiv 2407.04491): see
+    `benchmarks/portfolios.py`. The search space is TabArena's (Erickson 2025, arXiv 2506.16791), with the learning
+    rate and the leaves around the defaults.
 
     Raises:
         StudyError: LightGBM is not installed.

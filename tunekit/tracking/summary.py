@@ -32,7 +32,7 @@ def summary_renderable(summary: Mapping[str, Any], *, leaders: int = LEADERS) ->
     """A summary, as `tunekit show --json` prints it, for people.
 
     Args:
-        summary: see DESIGN.md; whatever is missing or odd in it is shown as "-".
+        summary: as `tunekit.study.result.summarise` makes it; whatever is missing or odd in it is shown as "-".
         leaders: how many trials to list.
 
     Returns:
