@@ -1,6 +1,7 @@
 """Typed columns: every way in which a caller may hold a value, one meaning."""
 
 import datetime as dt
+import tracemalloc
 from decimal import Decimal
 from typing import Any
 
@@ -156,6 +157,17 @@ def test_tables_come_in_three_forms() -> None:
     assert (columns, count) == ({"a": [1, 2], "b": [None, "x"]}, 2)
     assert raw_columns([]) == ({}, 0)
     assert raw_columns({}) == ({}, 0)
+
+
+def test_names_that_only_single_rows_have_cost_no_column_each() -> None:
+    rows = [{"a": number, **{f"{number}-{other}": 1 for other in range(30)}} for number in range(1000)]
+    tracemalloc.start()
+    columns, count = raw_columns(rows)
+    assert columns["a"] == list(range(1000))
+    assert (count, len(columns), "b" in columns) == (1000, 30_001, False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 2**20, "30,000 columns of 1,000 rows would be 240 MB"
 
 
 @pytest.mark.parametrize(

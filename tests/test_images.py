@@ -53,6 +53,7 @@ def pictures(rows: int = 240, classes: int = 3, seed: int = 0) -> tuple[Any, Any
         ([np.zeros((8, 8)), None], "row 1: received None, expected an array"),
         (np.full((2, 8, 8), np.nan), "row 0: its array holds nan, expected finite numbers only"),
         (np.array([["a"] * 8] * 8)[None], "received an array of <U1, expected numbers"),
+        ([[["a" * 2**20, *[0.0] * 2**20]]], "row 0: received .*, expected an array of numbers"),  # 4 TiB as texts
     ],
 )
 def test_cells_that_do_not_fit_are_named(value: Any, told: str) -> None:
@@ -318,6 +319,14 @@ def test_a_row_without_a_file_is_named(tmp_path: Path) -> None:
     Image.fromarray(x[0]).save(tmp_path / "0.png")
     with pytest.raises(DataError, match="row 1 has no picture: received None"):
         Images([str(tmp_path / "0.png"), None], ["a", "b"]).load()
+
+
+def test_files_are_not_read_for_others(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
+    for name in (str(tmp_path / "0.png"), str(tmp_path / "absent.png")):
+        with pytest.raises(DataError, match="row 0: received .*, expected an array of numbers"):
+            array_column([name], (8, 8, 1), "uint8", "image", files=False)
+    np.testing.assert_array_equal(array_column(["[[1]]"], (1, 1), "uint8", "image", files=False), [[[1]]])
 
 
 def test_without_pillow_a_file_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from searches import Listener, houses  # type: ignore[import-not-found]
 
 import tunekit as tk
 from tunekit.data import Folds
-from tunekit.errors import StudyError
+from tunekit.errors import ExportError, StudyError
 from tunekit.families import NetFamily, RealMLP, XGBoost
 from tunekit.families.base import Length
 from tunekit.space import HyperParameters
@@ -152,6 +152,14 @@ def test_one_model_a_member_is_exported(result: Result, tmp_path: Path) -> None:
     table = houses(240).iloc[result.study.prepare().folds.test]
     error = np.sqrt(np.mean((bundle.predict(table) - table["Sale_Price"].to_numpy()) ** 2))
     assert error < 0.9 * ensemble["refit"]["test_score"]
+
+
+def test_a_taken_place_is_told_before_anything_is_fitted(result: Result, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    told: list[str] = []
+    with pytest.raises(ExportError, match=r"no bundle's, such as 'notes.txt'"):
+        result.export(tmp_path, refit=True, tell=told.append)
+    assert not told, "what a refit is worth"
 
 
 def test_a_family_that_left_the_study_is_missed(result: Result, tmp_path: Path) -> None:

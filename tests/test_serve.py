@@ -19,9 +19,10 @@ import pytest
 from blends import frame, small_bundle  # type: ignore[import-not-found]
 
 from tunekit.bundle import Bundle
-from tunekit.errors import DataError
+from tunekit.errors import DataError, StudyError
 from tunekit.serve.app import LARGEST_BODY
 from tunekit.serve.batching import MOST_TOGETHER, Batcher
+from tunekit.serve.run import serve
 from tunekit.serve.schema import MOST_ROWS
 
 PATIENCE = 60.0
@@ -143,6 +144,8 @@ def without(name: str) -> dict[str, Any]:
         (spoiled(built="soon"), 422, "column 'built', row 1: received 'soon', expected a date"),
         (json.dumps(spoiled(size=float("nan"))).encode(), 422, "row 1, column 'size': received nan, expected a finite"),
         (json.dumps(spoiled(size=float("inf"))).encode(), 422, "row 1, column 'size': received inf, expected a finite"),
+        (json.dumps(spoiled(size=10**400)).encode(), 422, "row 1, column 'size': received 1000"),
+        (json.dumps(spoiled(street=10**400)).encode(), 422, "row 1, column 'street': received 1000"),
         (without("rooms"), 422, "row 1, column 'rooms': is missing; expected every column"),
         ({"rows": []}, 422, "rows: List should have at least 1 item"),
         ({"row": [{}]}, 422, 'expected {"rows": [{"COLUMN": VALUE, ...}, ...]}'),
@@ -195,7 +198,15 @@ def test_a_token_keeps_others_out(tmp_path: Path) -> None:
             assert status == 401
             assert "expected the header 'Authorization: Bearer TOKEN'" in answer["detail"]
         assert ask(address, rows, authorization="Bearer s3cret")[0] == 200
+        assert ask(address, rows, authorization="bearer s3cret")[0] == 200
+        page = ask(address, None, "/openapi.json")[1]
+        assert page["paths"]["/predict"]["post"]["security"], "the page's form asks for the token"
         assert ask(address, None, "/health")[0] == 200
+
+
+def test_an_empty_token_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="the token is empty"):
+        serve(tmp_path, "127.0.0.1", 0, token=" ", threads=1, tell=print)
 
 
 def test_an_open_address_without_a_token_is_warned_of(tmp_path: Path) -> None:
@@ -331,6 +342,22 @@ def test_an_error_of_the_server_reaches_everybody() -> None:
         return await asyncio.gather(*(batcher.predict([{}]) for _ in range(3)), return_exceptions=True)
 
     assert [str(one) for one in asyncio.run(main())] == ["broken"] * 3
+
+
+def test_what_one_request_breaks_reaches_no_other() -> None:
+    def predict(rows: list[dict[str, Any]]) -> Any:
+        if any(row["x"] < 0 for row in rows):
+            raise MemoryError("an array of 7 TiB")
+        return np.array([[row["x"]] for row in rows], dtype=float)
+
+    async def main() -> list[Any]:
+        batcher = Batcher(predict)
+        return await asyncio.gather(*(batcher.predict([{"x": x}]) for x in (0, 1, -1, 2)), return_exceptions=True)
+
+    *_, one, wrong, two = asyncio.run(main())
+    assert one.tolist() == [[1]]
+    assert two.tolist() == [[2]]
+    assert isinstance(wrong, MemoryError)
 
 
 def test_the_server_needs_nothing_but_the_bundle(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Bundle:
         ```
     """
 
-    def __init__(self, manifest: dict[str, Any], session: Any) -> None:
+    def __init__(self, manifest: dict[str, Any], session: Any, *, files: bool = True) -> None:
         self.manifest = manifest
         self.name: str = manifest["name"]
         self.task: str = manifest["task"]
@@ -80,14 +80,16 @@ class Bundle:
         widths = {given.name: given.shape[-1] for given in session.get_inputs() if given.name in self._vocabularies}
         self._widths = {name: width if isinstance(width, int) else None for name, width in widths.items()}
         self._session = session
+        self._files = files
 
     @classmethod
-    def load(cls, folder: str | Path, *, threads: int = 1) -> Bundle:
+    def load(cls, folder: str | Path, *, threads: int = 1, files: bool = True) -> Bundle:
         """Load a bundle, after checking every file against its digest.
 
         Args:
             folder: as `tunekit export` wrote it.
             threads: how many one prediction may use; one is best for single rows and for servers with workers.
+            files: whether for a picture the path of its file may stand: not, where rows come from other machines.
 
         Raises:
             BundleError: the folder holds no bundle, a changed one, or one for another version.
@@ -96,7 +98,7 @@ class Bundle:
         manifest, contents = read_bundle(folder)
         tuned = any(column["kind"] == ARRAY or column["kind"] in TEXTS for column in manifest["columns"])
         graph = open_graph(contents[GRAPH], threads, f"{GRAPH} in {str(folder)!r}", tuned=tuned)
-        bundle = cls(manifest, graph)
+        bundle = cls(manifest, graph, files=files)
         bundle._check_graph(folder)
         return bundle
 
@@ -255,7 +257,7 @@ class Bundle:
                 "every column that the models were trained on (a value may be missing, a column may not)"
             )
         typed = {
-            name: array_column(raw[name], *self._arrays[name], name)
+            name: array_column(raw[name], *self._arrays[name], name, files=self._files)
             if kind == ARRAY
             else typed_column(raw[name], kind, name)
             for name, kind in self.columns

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,7 @@ def typed_column(values: Any, kind: str, name: str) -> npt.NDArray[Any]:
     raise DataError(f"column {name!r}: kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
 
 
-def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> npt.NDArray[Any]:
+def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str, *, files: bool = True) -> npt.NDArray[Any]:
     """Convert a raw column of arrays.
 
     Args:
@@ -120,6 +120,7 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
         shape: of a cell. One channel may be left out: (28, 28) stands for (28, 28, 1).
         dtype: one of `ARRAY_TYPES`.
         name: the column's name, for messages.
+        files: whether paths are read: not, where values come from other machines.
 
     Returns:
         (n, *shape) of that type.
@@ -135,7 +136,7 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
     for row, value in enumerate(values):
         if isinstance(value, str) and value.lstrip().startswith("["):
             made[row] = _cells(_array(_listed(value, name, row), name, row)[None], shape, dtype, name, row)[0]
-        elif isinstance(value, (str, os.PathLike)):
+        elif isinstance(value, (str, os.PathLike)) and files:
             made[row] = picture_cell(value, shape, dtype, name, row)
         else:
             made[row] = _cells(_array(value, name, row)[None], shape, dtype, name, row)[0]
@@ -144,6 +145,8 @@ def array_column(values: Any, shape: tuple[int, ...], dtype: str, name: str) -> 
 
 def _array(value: Any, name: str, row: int) -> npt.NDArray[Any]:
     try:
+        if _holds_text(value):  # NumPy would make every number a text as long as this one
+            raise ValueError
         array = np.asarray(_nested(value))
         if array.dtype == object:
             raise ValueError
@@ -152,6 +155,12 @@ def _array(value: Any, name: str, row: int) -> npt.NDArray[Any]:
             f"column {name!r}, row {row}: received {_short(value)}, expected an array of numbers, its rows equally long"
         ) from None
     return array
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_text(one) for one in value)
+    return isinstance(value, (str, bytes))
 
 
 def _nested(value: Any) -> Any:
@@ -210,9 +219,27 @@ def raw_columns(rows: Any) -> tuple[Mapping[str, Any], int]:
         for position, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise DataError(f"row {position} is a {type(row).__name__}; expected a dict of column name to value")
-        names = list(dict.fromkeys(str(name) for row in rows for name in row))
-        return {name: [row.get(name) for row in rows] for name in names}, len(rows)
+        return _ColumnsOfRows(rows), len(rows)
     raise DataError(f"rows came as {type(rows).__name__}; expected a DataFrame, a list of dicts, or a dict of columns")
+
+
+class _ColumnsOfRows(Mapping[str, Any]):
+    """The columns of a list of dicts, each made when it is asked for: names that nobody wants may be very many."""
+
+    def __init__(self, rows: Sequence[Mapping[Any, Any]]) -> None:
+        self._rows = rows
+        self._names = dict.fromkeys(str(name) for row in rows for name in row)
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self._names:
+            raise KeyError(name)
+        return [row.get(name) for row in self._rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _length(column: Any, name: str) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from tunekit.bundle import Bundle
 from tunekit.bundle.tasks import decided, shares_of
@@ -16,6 +17,8 @@ from tunekit.errors import DataError
 from tunekit.serve.batching import Batcher
 from tunekit.serve.limit import LimitBody
 from tunekit.serve.schema import request_model, told
+
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 LARGEST_BODY = 4 * 2**20
 """Bytes of a request."""
@@ -26,7 +29,7 @@ def make_app(bundle: Bundle, *, token: str | None = None) -> FastAPI:
 
     Args:
         bundle: what predicts.
-        token: what callers must send as `Authorization: Bearer TOKEN`; None lets everybody predict.
+        token: what callers must send as `Authorization: Bearer TOKEN`, not empty; None lets everybody predict.
     """
     app = FastAPI(
         title=bundle.name,
@@ -37,12 +40,11 @@ def make_app(bundle: Bundle, *, token: str | None = None) -> FastAPI:
     batcher = Batcher(bundle.raw)
     rows_model = request_model(bundle)
 
-    def allowed(authorization: str | None = Header(default=None)) -> None:
-        if token is None:
-            return
-        given = (authorization or "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), token.encode()):
-            raise HTTPException(401, "the token is absent or wrong; expected the header 'Authorization: Bearer TOKEN'")
+    def allowed(given: Credentials) -> None:
+        told = "" if given is None else given.credentials
+        if not hmac.compare_digest(told.encode(), str(token).encode()):
+            reason = "the token is absent or wrong; expected the header 'Authorization: Bearer TOKEN'"
+            raise HTTPException(401, reason, {"WWW-Authenticate": "Bearer"})
 
     async def predict(request: Any) -> dict[str, Any]:
         """Predictions of rows, with probabilities where there are classes."""
@@ -50,7 +52,7 @@ def make_app(bundle: Bundle, *, token: str | None = None) -> FastAPI:
         return _answer(bundle, await batcher.predict(rows))
 
     predict.__annotations__["request"] = rows_model
-    app.post("/predict", dependencies=[Depends(allowed)])(predict)
+    app.post("/predict", dependencies=[] if token is None else [Depends(allowed)])(predict)
 
     @app.get("/health")
     def health() -> dict[str, Any]:

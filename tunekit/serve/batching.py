@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.errors import DataError
-
 Rows = list[dict[str, Any]]
 Raw = npt.NDArray[np.float64]
 
@@ -65,16 +63,12 @@ class Batcher:
         together = [row for rows, _ in batch for row in rows]
         try:
             raw = await asyncio.to_thread(self._predict, together)
-        except DataError as error:
+        except Exception as error:
             if len(batch) == 1:
                 _settle(batch[0][1], error)
                 return
             for one in batch:  # whoever's rows are wrong learns it, the others get their predictions
                 await self._next([one])
-            return
-        except Exception as error:
-            for _, future in batch:
-                _settle(future, error)
             return
         start = 0
         for rows, future in batch:

@@ -32,13 +32,15 @@ def serve(
 
     Raises:
         BundleError: the folder holds no sound bundle.
-        StudyError: the port is taken, or the address is none of this machine.
+        StudyError: the port is taken, the address is none of this machine, or the token is empty.
     """
     import uvicorn
 
     from tunekit.serve.app import make_app
 
-    bundle = Bundle.load(folder, threads=threads)
+    if token is not None and not token.strip():
+        raise StudyError("the token is empty, which would let everybody in; expected some text, or no token at all")
+    bundle = Bundle.load(folder, threads=threads, files=False)
     try:
         listening = socket.create_server((host, port))
     except OSError as error:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 
 from tunekit.bundle import Bundle
 
@@ -14,7 +26,14 @@ MOST_ROWS = 10_000
 MOST_TOLD = 3
 """Faults of a request that are told in words."""
 
-Number = Annotated[StrictFloat | StrictInt, Field(allow_inf_nan=False)]
+
+def _finite(value: float) -> float:
+    if abs(value) > sys.float_info.max or value != value:
+        raise PydanticCustomError("finite_number", "expected a finite number")
+    return value
+
+
+Number = Annotated[StrictFloat | StrictInt, AfterValidator(_finite)]
 
 KINDS: dict[str, Any] = {
     "number": Number | None,
@@ -34,7 +53,7 @@ def request_model(bundle: Bundle) -> type[BaseModel]:
         f"column_{place}": (KINDS[kind], Field(alias=name, title=name))
         for place, (name, kind) in enumerate(bundle.columns)
     }
-    row = create_model("Row", __config__=ConfigDict(extra="allow"), **columns)
+    row = create_model("Row", __config__=ConfigDict(extra="ignore"), **columns)
     example: dict[str, Any] = {"rows": [bundle.manifest["example"]]}
     config = ConfigDict(extra="forbid", json_schema_extra={"example": example})
     rows = Annotated[list[row], Field(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]

@@ -19,6 +19,7 @@ from tunekit.executors import Job, Limits, LocalExecutor, answer_of, servers_kep
 from tunekit.export import BlendPlan, Member, write_bundle, write_models
 from tunekit.export.converting import NET, convert_trial, converted
 from tunekit.export.net_files import write_nets
+from tunekit.export.writer import check_place
 from tunekit.families import NetFamily
 from tunekit.families.base import load_facts
 from tunekit.families.neighbors import KIND as NEIGHBORS
@@ -89,6 +90,7 @@ def export(study: Study, site: Site, summary: dict[str, Any], folder: Path, want
         StudyError: the data is not the one that was searched on, or a member's files are gone.
         ExportError: the bundle would predict differently, or no blend is within the limits.
     """
+    check_place(folder.absolute(), wanted.overwrite)  # before members are fitted once more
     prepared = study.prepare()
     ledger = study.open_ledger_to_read(site)
     several = wanted.refit or wanted.distill  # times that TensorFlow is needed, which takes seconds to import

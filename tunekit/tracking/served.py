@@ -23,7 +23,7 @@ class BundleModel(PythonModel):
         except ImportError:
             sys.path.append(context.artifacts["reader"])  # at the end, where it hides nothing
             from tunekit.bundle import Bundle
-        self._bundle = Bundle.load(context.artifacts["bundle"])
+        self._bundle = Bundle.load(context.artifacts["bundle"], files=False)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predict rows, as `Bundle.predict` takes them."""
