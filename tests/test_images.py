@@ -324,7 +324,7 @@ def test_a_row_without_a_file_is_named(tmp_path: Path) -> None:
 def test_files_are_not_read_for_others(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "0.png")
     for name in (str(tmp_path / "0.png"), str(tmp_path / "absent.png")):
-        with pytest.raises(DataError, match="row 0: received .*, expected an array of numbers"):
+        with pytest.raises(DataError, match=r"row 0: received .*, expected an array of numbers"):
             array_column([name], (8, 8, 1), "uint8", "image", files=False)
     np.testing.assert_array_equal(array_column(["[[1]]"], (1, 1), "uint8", "image", files=False), [[[1]]])
 
