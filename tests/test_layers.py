@@ -89,6 +89,7 @@ LIBRARIES: dict[str, set[str]] = {
     "typer": {"cli"},
     "fastapi": {"serve"},
     "pydantic": {"serve"},
+    "pydantic_core": {"serve"},
     "uvicorn": {"serve"},
 }
 
