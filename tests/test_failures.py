@@ -90,6 +90,9 @@ class Forgets(Bad):
         pass
 """
 
+FIX = ('raise ValueError("no such\\ncolumn")', "return tk.Baseline().fit(tk.HyperParameters(), fold, None)")
+"""How to mend one of them."""
+
 REASONS = {
     "raises": r"ValueError: no such column \(in work, study\.py line \d+\)",
     "ends": r"the process ended by itself \(exit code 3\)",
@@ -144,6 +147,21 @@ def test_a_family_that_only_fails_is_given_up_and_the_search_ends(tmp_path) -> N
     told = [text for text in listener.messages if "given up" in text]
     assert len(told) == 1
     assert told[0].startswith("raises is given up, all its trials failed; the last: ValueError: no such column")
+
+
+def test_what_failed_is_tried_again_once_the_study_file_has_changed(tmp_path) -> None:
+    found = []
+    for code in (BAD_FAMILIES, BAD_FAMILIES.replace(*FIX)):
+        listener, study = Listener(), prepare(tmp_path, "Raises(), tk.Baseline()", code)
+        result = study.run(trials=5, workers=1, root=tmp_path / "mlruns", observers=[listener])
+        found.append([one for one in result.summary["trials"] if one["family"] == "raises"])
+    failed, mended = found[0], found[1][len(found[0]) :]
+    assert {one["state"] for one in failed} == {"failed"}
+    assert {one["state"] for one in mended} == {"complete"}
+    assert [one["values"] for one in mended] == [one["values"] for one in failed]
+    assert listener.messages[-1] == (
+        f"raises: the study file has changed, its {len(failed)} failed trial(s) are tried again"
+    )
 
 
 def test_a_search_in_which_all_fails_ends_without_a_blend(tmp_path) -> None:

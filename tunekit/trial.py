@@ -95,6 +95,10 @@ class Trial:
         """Name of the folder that its files are in."""
         return f"{self.number:04d}-{self.family}"
 
+    def is_outdated(self, program: str) -> bool:
+        """Whether it failed with another study file than this one, whose fault that may have been."""
+        return self.state is State.FAILED and self.program != program
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a ledger."""
         dimensions = [dimension.to_json() for dimension in self.dimensions]

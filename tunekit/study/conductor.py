@@ -126,6 +126,7 @@ class Conductor:
     def run(self, executor: Executor) -> None:
         """Run trials. Ctrl-C, or SIGTERM, ends the search cleanly; a second Ctrl-C ends it at once."""
         restore = self._catch_signals()
+        self._look_back()
         try:
             while not self._over():
                 self._start_trials(executor)
@@ -136,6 +137,13 @@ class Conductor:
         finally:
             restore()
             self._interrupt_all(executor)
+
+    def _look_back(self) -> None:
+        """Say what earlier searches mean for this one."""
+        self._tell_changes()
+        for last in {trial.family: trial for trial in self.trials if trial.family in self._families}.values():
+            if not self._ledger.planned(last.family):
+                self._give_up_on(last)
 
     def _over(self) -> bool:
         return self._asked_to_stop or self._goal.clock.left == 0.0 or self._goal.reached(self.trials)
@@ -359,6 +367,8 @@ class Conductor:
 
     def _count(self, trial: Trial) -> None:
         self.trials.append(trial)
+        if self._ledger.is_outdated(trial):
+            return
         self._tallies.setdefault(trial.family, Tally()).add(trial)  # its family may have left the study
         if trial.family in self._families:
             self._worth.look(trial)
@@ -394,7 +404,10 @@ class Conductor:
         tally = self._tallies[trial.family]
         if trial.state is State.FAILED and tally.failed == tally.spent and tally.exhausted:
             self._given_up.add(trial.family)
-            self._observer.message(f"{trial.family} is given up, all its trials failed; the last: {trial.error}")
+            self._observer.message(
+                f"{trial.family} is given up, all its trials failed; the last: {trial.error}; they are tried "
+                "again once the study file has changed"
+            )
         elif self._repeats[trial.family] >= MOST_REPEATS:
             self._given_up.add(trial.family)
             self._observer.message(
