@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import Listener, houses, write_study  # type: ignore[import-not-found]
+from searches import Listener, houses, records, write_study  # type: ignore[import-not-found]
 
+from tunekit.errors import StudyError
 from tunekit.executors import Limits
 from tunekit.study import load_study
 from tunekit.study.conductor import MOST_LOST
@@ -15,6 +16,7 @@ GOOD = "tk.Baseline(), tk.Linear(), tk.XGBoost()"
 MIB = 2**20
 
 BAD_FAMILIES = """
+import errno
 import time
 
 
@@ -68,6 +70,13 @@ class RunsOut(Bad):
 
     def work(self, fold):
         np.ones((2**20, 2**20, 2**10))  # no machine has that
+
+
+class Fills(Bad):
+    name = "fills"
+
+    def work(self, fold):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 class Diverges(Bad):
@@ -162,6 +171,13 @@ def test_what_failed_is_tried_again_once_the_study_file_has_changed(tmp_path) ->
     assert listener.messages[-1] == (
         f"raises: the study file has changed, its {len(failed)} failed trial(s) are tried again"
     )
+
+
+def test_a_full_disk_ends_the_search_and_is_no_fault_of_the_trial(tmp_path) -> None:
+    study = prepare(tmp_path, "Fills(), tk.Baseline()", BAD_FAMILIES)
+    with pytest.raises(StudyError, match=r"^000 fills could not write: OSError: .*No space left .*: make some"):
+        study.run(trials=5, workers=1, root=tmp_path / "mlruns", observers=[])
+    assert [(one["family"], one["state"]) for one in records(tmp_path / "mlruns")] == [("fills", "interrupted")]
 
 
 def test_a_search_in_which_all_fails_ends_without_a_blend(tmp_path) -> None:

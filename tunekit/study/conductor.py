@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunekit.drivers import ProposalCost
+from tunekit.errors import StudyError
 from tunekit.executors import Child, Ended, Executor, Job, Limits
 from tunekit.families import Family
 from tunekit.ledger import Ledger, Running
@@ -124,7 +125,11 @@ class Conductor:
         self.busy_seconds = 0.0
 
     def run(self, executor: Executor) -> None:
-        """Run trials. Ctrl-C, or SIGTERM, ends the search cleanly; a second Ctrl-C ends it at once."""
+        """Run trials. Ctrl-C, or SIGTERM, ends the search cleanly; a second Ctrl-C ends it at once.
+
+        Raises:
+            StudyError: there is no room for what trials write.
+        """
         restore = self._catch_signals()
         self._look_back()
         try:
@@ -257,6 +262,11 @@ class Conductor:
         elif kind == "failed":
             running.trial.error = facts[0]
             flight.verdict = State.FAILED
+        elif kind == "no room":
+            raise StudyError(
+                f"{running.trial.name} could not write: {facts[0]}; expected room in {self._ledger.folder} and for "
+                "temporary files: make some, or keep less (--keep, --disk), and search again: it goes on where it was"
+            )
         else:
             running.trial.fit_seconds, running.trial.memory = facts
             flight.verdict = flight.verdict or (State.COMPLETE if kind == "done" else State.STOPPED)
