@@ -1,12 +1,14 @@
 """Families that raise, hang, crash or diverge: each is one failed trial with its reason, and the search goes on."""
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from searches import Listener, houses, records, write_study  # type: ignore[import-not-found]
 
+import tunekit as tk
 from tunekit.errors import StudyError
 from tunekit.executors import Limits
 from tunekit.study import load_study
@@ -171,6 +173,21 @@ def test_what_failed_is_tried_again_once_the_study_file_has_changed(tmp_path) ->
     assert listener.messages[-1] == (
         f"raises: the study file has changed, its {len(failed)} failed trial(s) are tried again"
     )
+
+
+def test_a_family_that_no_other_process_can_have_is_named_before_the_data_are_loaded(tmp_path) -> None:
+    guard = threading.Lock()
+
+    def build(hp: Any) -> Any:
+        with guard:
+            return hp
+
+    def load() -> Any:
+        raise AssertionError("too early")
+
+    study = tk.Study("locked", data=tk.Table(load, target="y"), families=[tk.Linear(), tk.Keras(build, name="net")])
+    with pytest.raises(StudyError, match=r"^family 'net' can't be sent .*: TypeError: cannot pickle '_thread.lock'"):
+        study.run(root=tmp_path / "mlruns", observers=[])
 
 
 def test_a_full_disk_ends_the_search_and_is_no_fault_of_the_trial(tmp_path) -> None:

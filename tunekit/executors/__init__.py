@@ -1,6 +1,16 @@
 """Where trials run."""
 
-from tunekit.executors.base import Child, Ended, Executor, Job, Limits, Place, answer_of, travels_by_value
+from tunekit.executors.base import (
+    Child,
+    Ended,
+    Executor,
+    Job,
+    Limits,
+    Place,
+    answer_of,
+    check_travels,
+    travels_by_value,
+)
 from tunekit.executors.local import LocalExecutor
 from tunekit.executors.shelf import servers_kept
 
@@ -13,6 +23,7 @@ __all__ = [
     "LocalExecutor",
     "Place",
     "answer_of",
+    "check_travels",
     "servers_kept",
     "travels_by_value",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 import psutil
 
-from tunekit.errors import TunekitError
+from tunekit.errors import StudyError, TunekitError
 
 LOG = "log.txt"
 """In a job's folder: what it printed."""
@@ -137,6 +137,25 @@ class Executor(ABC):
 def travels_by_value(module: ModuleType) -> None:
     """Send the functions of a module that no other process can import, such as a study file, by value."""
     cloudpickle.register_pickle_by_value(module)
+
+
+def check_travels(thing: Any, name: str) -> None:
+    """Refuse what a job's arguments can't hold.
+
+    Args:
+        thing: of the user's code.
+        name: of it, in words.
+
+    Raises:
+        StudyError: it can't be sent to another process.
+    """
+    try:
+        cloudpickle.dumps(thing)
+    except Exception as error:  # whatever an object of the user's raises
+        raise StudyError(
+            f"{name} can't be sent to the processes of trials: {type(error).__name__}: {error}; it holds an object of "
+            "this process, such as a lock, an open file or a connection: create that inside the function that uses it"
+        ) from error
 
 
 def last_line(log: Path) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data.store import MOST_IN_MEMORY, Store
 from tunekit.drivers import ProposalSampler
-from tunekit.executors import Executor, LocalExecutor
+from tunekit.executors import Executor, LocalExecutor, check_travels
 from tunekit.families import Baseline, NetFamily
 from tunekit.ledger import Ledger, write_json
 from tunekit.study.blend import best_first, blend
@@ -56,8 +56,14 @@ def search(
         observers: who watches.
         fresh: delete the study's earlier trials first.
         judge: whether to blend and judge in the end; not, if another does.
+
+    Raises:
+        TunekitError: the study can't start.
     """
     clock = Clock(effort.budget, effort.reserve if judge else 0.0)
+    check_travels(study.metric, "metric=")
+    for family in study.families:
+        check_travels(family, f"family {family.name!r}")
     prepared = study.prepare()
     with ExitStack() as stack:
         ledger = site.ledger(study.name)
