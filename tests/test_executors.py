@@ -28,6 +28,7 @@ from tunekit.executors import (
     travels_by_value,
 )
 from tunekit.executors import local as executors_local
+from tunekit.executors.memory import free_memory
 from tunekit.study import load_study
 
 MIB = 2**20
@@ -615,6 +616,42 @@ def test_a_job_sees_the_search_path_of_the_search(executor, start, tmp_path, mon
     child = start(beside_the_study.job)
     assert all_of(executor, child) == ["beside_the_study", Ended()]
     assert child.pid == first  # it was forked when the search's path was another
+
+
+GROUPS = {
+    "version 2": ("0::/jobs/one\n", "", "memory.max", "memory.current", "inactive_file"),
+    "version 1": (
+        "3:cpu:/\n4:memory:/jobs/one\n0::/\n",
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", GROUPS)
+def test_a_container_has_its_own_limit_of_memory(version, tmp_path) -> None:
+    text, controller, limit, used, files = GROUPS[version]
+    membership = tmp_path / "membership"
+    membership.write_text(text)
+
+    def write(group: str, most: str, taken: int, given_way: int) -> None:
+        folder = tmp_path / controller / group
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in ((limit, most), (used, taken), ("memory.stat", f"anon 7\n{files} {given_way}")):
+            (folder / name).write_text(f"{content}\n")
+
+    assert free_memory(tmp_path, membership) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+    write("", "4000", 1000, 200)  # a container that tells its group as it is outside
+    assert free_memory(tmp_path, membership) == 3200
+    write("jobs/one", "max" if version == "version 2" else str(2**63 - 4096), 1000, 0)
+    assert free_memory(tmp_path, membership) == 3200
+    write("jobs", "2000", 1500, 100)
+    assert free_memory(tmp_path, membership) == 600
+    write("jobs", "2000", 2500, 0)
+    assert free_memory(tmp_path, membership) == 0
+    assert free_memory(tmp_path, tmp_path / "none") > 10**6
 
 
 def test_limits_for_this_machine_share_its_free_memory() -> None:

@@ -23,7 +23,7 @@ from tunekit.space import Dimension
 from tunekit.stopping import NeverStop
 from tunekit.study import load_study
 from tunekit.study.conductor import Conductor
-from tunekit.study.effort import Effort, Site
+from tunekit.study.effort import Effort, Site, usable_cores
 from tunekit.study.goal import Clock, Goal, Refits
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import prepare
@@ -106,6 +106,12 @@ def test_what_is_left_out_of_an_effort() -> None:
     assert Effort.of(site, trials=5).budget is None
     assert Effort.of(site, until=0.5, budget="2m").budget == 120.0
     assert Effort.of(site, budget="1h").limits.seconds == 1800.0  # half of it for one trial
+
+
+def test_cores_that_another_may_use_are_not_counted(monkeypatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib's own limit, beside those of affinity and of a container
+    assert usable_cores() == 1
+    assert (Effort.of(Site(Path("mlruns"))).workers, Effort.of(Site(Path("mlruns"))).threads) == (1, 1)
 
 
 # What a conductor makes of it, with trials that end at once

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import cloudpickle
-import psutil
 
 from tunekit.errors import StudyError, TunekitError
+from tunekit.executors.memory import free_memory
 
 LOG = "log.txt"
 """In a job's folder: what it printed."""
@@ -33,8 +33,8 @@ class Limits:
 
     @classmethod
     def for_machine(cls, workers: int, seconds: float | None) -> Limits:
-        """Memory: this machine's free memory, less a tenth, divided among the workers."""
-        return cls(seconds, int(0.9 * psutil.virtual_memory().available / workers))
+        """Memory: what is free on this machine or in this container, less a tenth, divided among the workers."""
+        return cls(seconds, int(0.9 * free_memory() / workers))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +22,10 @@ EXECUTORS = ("local", "ray")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: fewer than the machine has where it is bound to some."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: fewer than the machine has where it is bound to some, or its container is."""
+    from joblib import cpu_count  # takes a while, which commands that search nothing needn't
+
+    return int(cpu_count())
 
 
 @dataclass(frozen=True)
