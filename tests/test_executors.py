@@ -618,6 +618,16 @@ def test_a_job_sees_the_search_path_of_the_search(executor, start, tmp_path, mon
     assert child.pid == first  # it was forked when the search's path was another
 
 
+def environment_of(place: Place, name: str) -> bool:
+    place.channel.send(os.environ.get(name))
+    return True
+
+
+def test_nets_share_the_memory_of_a_gpu(executor, start) -> None:
+    expected = os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    assert all_of(executor, start(environment_of, "TF_FORCE_GPU_ALLOW_GROWTH")) == [expected, Ended()]
+
+
 GROUPS = {
     "version 2": ("0::/jobs/one\n", "", "memory.max", "memory.current", "inactive_file"),
     "version 1": (

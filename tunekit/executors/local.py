@@ -145,6 +145,7 @@ class _Server:
         environment = {
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+            "TF_FORCE_GPU_ALLOW_GROWTH": os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true"),  # or the first takes all
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost 20 times the time on a machine with other work
             "OPENBLAS_NUM_THREADS": "1",  # its sums depend on the number of threads, so scores would on that of workers

@@ -28,7 +28,7 @@ def free_memory(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int:
         membership: see `MEMBERSHIP`.
     """
     left = [_left(folder, *names) for folder, names in _groups(cgroups, membership)]
-    return max(0, min([psutil.virtual_memory().available, *(one for one in left if one is not None)]))
+    return max(0, min([int(psutil.virtual_memory().available), *(one for one in left if one is not None)]))
 
 
 def _groups(cgroups: Path, membership: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
