@@ -15,7 +15,7 @@ from searches import LONG, Listener, houses, write_study  # type: ignore[import-
 
 from tunekit.data import KFold, StratifiedKFold
 from tunekit.drivers import ProposalSampler, Random
-from tunekit.executors import Child, Ended, Executor, Job, Limits
+from tunekit.executors import Child, Ended, Executor, Job, Limits, free_memory
 from tunekit.families import MLP, Baseline, Family, Forest, Keras, Linear, TabM, XGBoost
 from tunekit.ledger import Ledger
 from tunekit.metrics import find_metric
@@ -112,6 +112,18 @@ def test_cores_that_another_may_use_are_not_counted(monkeypatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib's own limit, beside those of affinity and of a container
     assert usable_cores() == 1
     assert (Effort.of(Site(Path("mlruns"))).workers, Effort.of(Site(Path("mlruns"))).threads) == (1, 1)
+
+
+def test_fewer_trials_at_a_time_where_memory_is_short_unless_somebody_said_how_many() -> None:
+    site, free = Site(Path("mlruns")), free_memory()
+    wished = replace(Effort.of(site), workers=8, threads=1)
+    assert wished.with_room(free // 20) == wished
+    short = wished.with_room(int(free / 2.5))
+    assert (short.workers, short.threads) == (2, max(1, usable_cores() // 2))
+    assert short.limits.memory == pytest.approx(0.45 * free, rel=0.2)  # others on this machine take and free some
+    assert wished.with_room(2 * free).workers == 1, "it may yet be enough: numbers are estimates"
+    for given in (Effort.of(site, workers=8), replace(Effort.of(site, limits=Limits(60.0)), workers=8)):
+        assert given.with_room(free) == given
 
 
 # What a conductor makes of it, with trials that end at once

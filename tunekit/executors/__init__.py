@@ -12,6 +12,7 @@ from tunekit.executors.base import (
     travels_by_value,
 )
 from tunekit.executors.local import LocalExecutor
+from tunekit.executors.memory import free_memory
 from tunekit.executors.shelf import servers_kept
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Place",
     "answer_of",
     "check_travels",
+    "free_memory",
     "servers_kept",
     "travels_by_value",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunekit.errors import StudyError
-from tunekit.executors import Limits
+from tunekit.executors import Limits, free_memory
 from tunekit.ledger import Ledger
 from tunekit.study.blend import MOST_CANDIDATES
 from tunekit.study.duration import parse_duration, parse_size
@@ -77,6 +77,7 @@ class Effort:
         serving: what the exported blend may cost, or None.
         tensorboard: whether nets' trainings are written down for TensorBoard.
         refits: share of the budget that is kept, at least, for fitting members once more after the search.
+        adapts: whether workers, threads and limits may become others, for nobody asked for these.
     """
 
     budget: float | None
@@ -90,6 +91,7 @@ class Effort:
     serving: Serving | None = None
     tensorboard: bool = False
     refits: float = 0.0
+    adapts: bool = False
 
     @classmethod
     def of(
@@ -109,6 +111,7 @@ class Effort:
         if seconds is None and trials is None and until is None:
             seconds = DEFAULT_BUDGET
         longest = LONGEST_TRIAL if seconds is None else max(60.0, seconds / 2)
+        adapts = site.executor == "local" and workers is None and limits is None
         threads = 1
         if site.executor == "local":
             cores = usable_cores()
@@ -124,7 +127,20 @@ class Effort:
             limits or Limits(longest),  # elsewhere, each machine sees to its own memory
             MOST_CANDIDATES if keep is None else keep,
             parse_size(disk),
+            adapts=adapts,
         )
+
+    def with_room(self, size: int) -> Effort:
+        """With fewer trials at a time, and more threads for each, if nobody said how many and memory is short.
+
+        Args:
+            size: bytes that a trial needs.
+        """
+        most = max(1, free_memory() // size)
+        if not self.adapts or self.workers is None or most >= self.workers:
+            return self
+        limits = Limits.for_machine(most, self.limits.seconds)
+        return replace(self, workers=most, threads=max(1, usable_cores() // most), limits=limits)
 
     @property
     def reserve(self) -> float:
