@@ -277,10 +277,10 @@ def test_an_exception_is_told(executor, start) -> None:
 def test_an_endless_loop_is_ended_at_its_time_limit(executor, start) -> None:
     child = start(loop, limits=Limits(seconds=0.5))
     process = psutil.Process(listen(executor, child))
-    told = reason(executor, child)
-    assert told is not None
-    assert told.startswith("out of time: ")
-    assert " s of " in told
+    last = listen(executor, child)
+    assert last.late
+    assert last.reason.startswith("out of time: ")
+    assert " s of " in last.reason
     wait_until(lambda: not alive(process), "the loop ended")
 
 

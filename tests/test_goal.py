@@ -154,6 +154,7 @@ class Scripted(Executor):
         self._pace = pace
         self.slow: set[int] = set()  # the numbers of trials that take so many times as long
         self.factor = 100.0
+        self.late: set[int] = set()  # the numbers of trials that are ended by their limit
         self._scores = deque(scores)
         self._workers = workers
         self._words: list[tuple[Child, Any]] = []
@@ -173,6 +174,9 @@ class Scripted(Executor):
             said: list[Any] = [("suggest", Dimension("level", "float", 0.5, 0.0, 1.0)), ("settled",)]
             epochs, seconds = self._of_net if job.heavy else (0, self._seconds)
             seconds *= self.factor if len(self.tasks) - 1 in self.slow else 1
+            if len(self.tasks) - 1 in self.late:
+                self._words += [(child, word) for word in (*said, Ended("out of time: 500 s of 500 s", late=True))]
+                return child
             for fold in (0, 1):
                 said.append(("epochs", [(fold, 1 + epoch, score, {}) for epoch in range(epochs)], False))
                 said.append(("fold", fold, score, None, (fold + 1) * seconds, self._pace if job.heavy else None))
@@ -377,6 +381,29 @@ def test_what_was_planned_is_run_again_in_a_search_with_more(conduct, planned, s
     assert trials[1].state is state
     assert (trials[1].error or "").endswith("; it is run again in a search with more") is planned
     assert len(trials) == (2 if planned else 3), "the family is given up for this search"
+
+
+@pytest.mark.parametrize(
+    ("families", "budget", "limit", "state"),
+    [
+        ((Linear(), XGBoost()), 1000.0, 500.0, State.INTERRUPTED),
+        ((Linear(), XGBoost()), 1000.0, 60.0, State.FAILED),
+        ((Linear(), XGBoost()), None, 500.0, State.FAILED),
+        ((Baseline(), Linear()), 1000.0, 500.0, State.FAILED),
+    ],
+    ids=["the budget is short", "the user's limit", "no budget", "nothing else can learn"],
+)
+def test_a_family_that_takes_half_of_the_budget_is_given_up_for_this_search(
+    conduct, families, budget, limit, state
+) -> None:
+    executor = Scripted([9.0] * 5 + [5.0])
+    slow = [one.name for one in families].index("linear")
+    executor.late = {slow}
+    trials = conduct(executor, families=families, budget=budget, limits=Limits(seconds=limit), score=6.0)
+    assert (trials[slow].family, trials[slow].state) == ("linear", state)
+    assert (trials[slow].error or "").endswith("it is run again in a search with more") is (state is State.INTERRUPTED)
+    tried = {one.family for one in trials[2:]}
+    assert ("linear" in tried) is (state is State.FAILED), "the time that is left is for the others"
 
 
 class Waiting(Scripted):

@@ -85,10 +85,12 @@ class Ended:
     Args:
         reason: None if its function returned; else why it ended, in words.
         lost: whether the place where it ran was lost, which says nothing about the job itself.
+        late: whether its time was over.
     """
 
     reason: str | None = None
     lost: bool = False
+    late: bool = False
 
 
 class Child(ABC):

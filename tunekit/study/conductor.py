@@ -18,7 +18,7 @@ from typing import Any
 from tunekit.drivers import ProposalCost
 from tunekit.errors import StudyError
 from tunekit.executors import Child, Ended, Executor, Job, Limits
-from tunekit.families import Family
+from tunekit.families import Baseline, Family
 from tunekit.ledger import Ledger, Running
 from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
 from tunekit.study.allocation import Tally, fits, next_family
@@ -41,6 +41,9 @@ MOST_REPEATS = 20
 
 MOST_LOST = 3
 """A trial whose place was lost (a machine, a process server) so often is taken to be the cause."""
+
+LATE = 0.5
+"""Of a budget: a trial that had as much, and more to do, says that the search is short rather than that it hangs."""
 
 LAST_WORDS = 2.0
 """Seconds at the end of a search for trials that are done to hand over what they wrote."""
@@ -372,8 +375,17 @@ class Conductor:
             self._end(flight, flight.verdict, None)
         elif last.lost and self._may_run_again(trial):
             self._end(flight, State.INTERRUPTED, f"{last.reason}; it is run again with the same values")
+        elif last.late and self._too_slow_for_the_budget(trial):
+            self._given_up.add(trial.family)
+            self._end(flight, State.INTERRUPTED, f"{last.reason}; it is run again in a search with more")
         else:
             self._end(flight, State.FAILED, last.reason or "its process went on to other work without a word")
+
+    def _too_slow_for_the_budget(self, trial: Trial) -> bool:
+        """Whether a trial whose time was over is no failure, but of a family that others should get the time of."""
+        budget, limit = self._goal.clock.budget, self._limits.seconds
+        others = self._families.keys() - self._given_up - {trial.family, Baseline.name}
+        return budget is not None and limit is not None and limit >= LATE * budget and len(others) > 0
 
     def _count(self, trial: Trial) -> None:
         self.trials.append(trial)
