@@ -82,6 +82,11 @@ class Conductor:
         keeping: which trials' files stay on disk.
         costs: measures what it takes to serve a trial, where the study asks for that.
         board: whether nets' trainings are written down for TensorBoard.
+
+    Attributes:
+        trials: that ended.
+        asked_to_stop: whether the search was, by a signal.
+        busy_seconds: of trials that ended in this search.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class Conductor:
         self._limits = limits
         self._keeping = keeping
         self._flights: list[_Flight] = []
-        self._asked_to_stop = False
+        self.asked_to_stop = False
         self._given_up: set[str] = set()
         self._repeats: Counter[str] = Counter()
         self._lost: Counter[tuple[str, int]] = Counter()
@@ -154,7 +159,7 @@ class Conductor:
                 self._give_up_on(last)
 
     def _over(self) -> bool:
-        return self._asked_to_stop or self._goal.clock.left == 0.0 or self._goal.reached(self.trials)
+        return self.asked_to_stop or self._goal.clock.left == 0.0 or self._goal.reached(self.trials)
 
     def _start_trials(self, executor: Executor) -> None:
         while len(self._flights) < executor.workers and self._trials_left > 0:
@@ -441,7 +446,7 @@ class Conductor:
         deadline = time.monotonic() + LAST_WORDS
         while any(flight.verdict for flight in self._flights) and time.monotonic() < deadline:
             self._listen(executor, 0.05)
-        reason = "interrupted by its owner" if self._asked_to_stop else "interrupted at the end of the search"
+        reason = "interrupted by its owner" if self.asked_to_stop else "interrupted at the end of the search"
         for flight in list(self._flights):
             flight.child.kill()
             self._end(flight, State.INTERRUPTED, f"{reason}; it is run again with the same values")
@@ -452,10 +457,10 @@ class Conductor:
 
         def ask(number: int, frame: Any) -> None:
             del frame
-            if self._asked_to_stop and number == signal.SIGINT:
+            if self.asked_to_stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._asked_to_stop = True
-            self._observer.message("stopping; everything that is finished is kept and blended (again to stop at once)")
+            self.asked_to_stop = True
+            self._observer.message("stopping; everything that is finished is kept (again to stop at once)")
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -77,6 +77,7 @@ class Effort:
         serving: what the exported blend may cost, or None.
         tensorboard: whether nets' trainings are written down for TensorBoard.
         refits: share of the budget that is kept, at least, for fitting members once more after the search.
+        quits: whether Ctrl-C ends the search by a `KeyboardInterrupt` instead of a blend of what is there.
         adapts: whether workers, threads and limits may become others, for nobody asked for these.
     """
 
@@ -91,6 +92,7 @@ class Effort:
     serving: Serving | None = None
     tensorboard: bool = False
     refits: float = 0.0
+    quits: bool = False
     adapts: bool = False
 
     @classmethod

@@ -63,6 +63,7 @@ def search(
 
     Raises:
         TunekitError: the study can't start.
+        KeyboardInterrupt: it was stopped, and the effort says so.
     """
     clock = Clock(effort.budget, effort.reserve if judge else 0.0)
     check_travels(study.metric, "metric=")
@@ -105,6 +106,8 @@ def search(
         conductor.run(executor)
         workers = executor.workers
         executor.close()
+        if effort.quits and conductor.asked_to_stop:
+            raise KeyboardInterrupt
         searched = clock.elapsed
         blended = None
         if judge:
