@@ -22,11 +22,13 @@ from tunekit.metrics import find_metric
 from tunekit.space import Dimension
 from tunekit.stopping import NeverStop
 from tunekit.study import load_study
+from tunekit.study.allocation import Tally
 from tunekit.study.conductor import Conductor
 from tunekit.study.effort import Effort, Site, usable_cores
 from tunekit.study.goal import Clock, Goal, Refits
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import prepare
+from tunekit.study.shares import Shares
 from tunekit.tracking import Observer, Observers
 from tunekit.trial import State, Trial
 
@@ -344,6 +346,16 @@ def test_a_net_is_judged_by_the_pace_of_its_epochs(conduct, pace, state) -> None
     assert net.state is state
     # What was seen of one fold, and the 14 epochs that are still to come.
     assert (state is State.COMPLETE) or "all would take some 1180 s" in (net.error or "")
+
+
+@pytest.mark.parametrize(("workers", "fair"), [(1, 250.0), (2, 500.0), (8, 1000.0)])
+def test_nets_that_run_side_by_side_need_not_wait_for_each_other(workers, fair) -> None:
+    families = {one.name: one for one in (Linear(), MLP(), TabM(), Keras(lambda hp: None, name="own"))}
+    tallies = {name: Tally() for name in families}
+    shares = Shares(
+        replace(goal(), clock=Clock(1000.0, 0.0)), families, tallies, find_metric("rmse", "regression", 1), 2
+    )
+    assert shares.of(families["mlp"], (), workers).fair == pytest.approx(fair, abs=1.0)  # but for what this took
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ class Conductor:
         folder = self._ledger.trial_folder(running.trial)
         folder.mkdir(parents=True, exist_ok=True)
         rungs = self._rungs if running.plan is None else frozenset()
-        share = self._shares.of(family, self._given_up)
+        share = self._shares.of(family, self._given_up, executor.workers)
         limits = [one for one in (share.first, self._limits.seconds) if one is not None]
         seconds = min(limits) if limits else None
         metric, seed = self._prepared.metric, running.trial.seed
