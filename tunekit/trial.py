@@ -60,6 +60,7 @@ class Trial:
         retry_of: the index of the interrupted trial whose values it repeats.
         same_as: the number of the earlier trial with the same values whose result it reuses.
         program: digest of the study file that it was searched with.
+        threads: that its fits could use, None where the record is older than this.
     """
 
     number: int
@@ -84,6 +85,7 @@ class Trial:
     retry_of: int | None = None
     same_as: int | None = None
     program: str = ""
+    threads: int | None = None
 
     @property
     def name(self) -> str:

@@ -224,6 +224,7 @@ class Conductor:
         task = TrialTask(family, metric, seed, self._threads, seconds, rungs, self._costs, self._board)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
         self._flights.append(_Flight(running, executor.start(job), share))
+        running.trial.threads = self._threads
         self._observer.trial_started(running.trial)
 
     def _listen(self, executor: Executor, timeout: float) -> None:
