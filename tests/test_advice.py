@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunekit.advice.advice import Advice, advise, natural
+from tunekit.advice.advice import WIDTH, Advice, _share_near, advise, natural
 from tunekit.advice.evidence import judge, position, standings
 from tunekit.drivers import ProposalSampler, Random, find_driver
 from tunekit.drivers.cost import LAST, LEAST, ProposalCost, too_slow
@@ -449,3 +449,24 @@ def test_the_driver_to_use_instead_is_one_that_is_quick_enough(
 ) -> None:
     text = too_slow(driver, proposal, trial)
     assert (text or "--driver None").endswith(f"--driver {instead}")
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("options", [{}, {"sampling": "log"}, {"sampling": "reverse_log"}, {"step": 7}], ids=str)
+def test_the_share_of_values_at_an_edge_is_that_of_all_values(options: dict[str, Any], upper: bool) -> None:
+    dimension = Dimension("x", "int", 20, 2, 1000, **options)
+    grid = dimension.grid
+    assert grid is not None
+    places = [position(dimension, value) for value in grid]
+    near = [value for value, at in zip(grid, places, strict=True) if (1.0 - at if upper else at) <= WIDTH]
+    expected = len(near) / len(grid)
+    if dimension.sampling == "log":
+        first, last = int(near[0]), int(near[-1])
+        expected = math.log((last + 0.5) / (first - 0.5)) / math.log(1000.5 / 1.5)
+    assert _share_near(dimension, upper=upper) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_share_of_a_wide_range_at_its_edge_takes_no_time() -> None:
+    begun = time.perf_counter()
+    assert _share_near(Dimension("seed", "int", 0, 0, 2**31 - 1), upper=True) == pytest.approx(0.1, rel=1e-6)
+    assert time.perf_counter() - begun < 0.5, "listing the values takes minutes; this takes a millisecond"

@@ -1,6 +1,6 @@
 """A study whose space was changed between two runs: what drivers are shown of earlier trials, and what is said."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,27 +19,30 @@ from tunekit.trial import State
 
 Factory = Callable[[HyperParameters], Any]
 IDENTITY = {"direction": "minimize", "data": "digest"}
+PLANS: list[dict[str, Any]] = [{"defaults": True}, {"values": {"units": 64}}]
 
 
 @contextmanager
-def opened(folder: Path, program: str = "one", driver: Driver = DRIVERS["random"]) -> Iterator[Ledger]:
+def opened(
+    folder: Path, program: str = "one", driver: Driver = DRIVERS["random"], plans: Sequence[dict[str, Any]] = ()
+) -> Iterator[Ledger]:
     ledger = Ledger(folder, "study")
     ledger.open(IDENTITY, seed=7, program=program)
     try:
-        ledger.add_family("net", ProposalSampler(driver, 7, "net"), NeverStop(), [])
+        ledger.add_family("net", ProposalSampler(driver, 7, "net"), NeverStop(), list(plans))
         yield ledger
     finally:
         ledger.close()
 
 
-def run(ledger: Ledger, factory: Factory, trials: int = 1) -> list[dict[str, Value]]:
+def run(ledger: Ledger, factory: Factory, trials: int = 1, state: State = State.COMPLETE) -> list[dict[str, Value]]:
     found = []
     for _ in range(trials):
         running = ledger.start("net", 0.0)
         factory(HyperParameters(partial(ledger.suggest, running)))
         ledger.settle(running)
         values = running.trial.values
-        running.trial.state, running.trial.score = State.COMPLETE, _score(values)
+        running.trial.state, running.trial.score = state, _score(values)
         ledger.end(running)
         found.append(values)
     return found
@@ -166,6 +169,39 @@ def test_hyperparameters_that_come_or_go_are_told_once(tmp_path: Path) -> None:
             "net: depth is not asked for any more; the 3 earlier trials had it, and still count",
         ]
         assert all(trial.params["rate"] for trial in seen(ledger))
+
+
+def test_what_failed_under_another_program_is_planned_again(tmp_path: Path) -> None:
+    with opened(tmp_path, "one", plans=PLANS) as ledger:
+        failed = run(ledger, units(32, 512), 3, State.FAILED)
+    with opened(tmp_path, "one", plans=PLANS) as ledger:
+        assert ledger.planned("net") == 0
+        assert ledger.take_changes() == []
+        assert not any(ledger.is_outdated(trial) for trial in ledger.trials())
+    for program in ("two", "three"):
+        with opened(tmp_path, program, plans=PLANS) as ledger:
+            [told] = ledger.take_changes()
+            assert told == "net: the study file has changed, its 3 failed trial(s) are tried again"
+        with opened(tmp_path, program, plans=PLANS) as ledger:
+            assert ledger.take_changes() == [], "they are planned already"
+            assert all(ledger.is_outdated(trial) for trial in ledger.trials())
+            assert run(ledger, units(32, 512), 3, State.FAILED) == failed
+            assert ledger.planned("net") == 0
+
+
+def test_where_others_did_not_fail_only_plans_are_tried_again(tmp_path: Path) -> None:
+    with opened(tmp_path, "one", plans=PLANS) as ledger:
+        planned, _ = run(ledger, units(32, 512), 2, State.FAILED)
+        run(ledger, units(32, 512), 1)
+        [proposed] = run(ledger, units(32, 512), 1, State.FAILED)
+    with opened(tmp_path, "two", plans=PLANS) as ledger:
+        assert ledger.planned("net") == 2
+        assert run(ledger, units(32, 512), 1) == [planned]
+        running = ledger.start("net", 0.0)
+        running.plan = {"values": proposed}
+        units(32, 512)(HyperParameters(partial(ledger.suggest, running)))
+        assert running.trial.values == proposed
+        assert ledger.settle(running) is None, "they failed under another program"
 
 
 def wide(hp: HyperParameters) -> None:

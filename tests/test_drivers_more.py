@@ -255,6 +255,12 @@ def test_values_and_positions_of_an_axis_stand_for_each_other(distribution) -> N
         assert {axis.at(share / 50) for share in range(50)} == set(axis.points(5)), "every value can be drawn"
 
 
+def test_a_wide_axis_has_as_many_points_as_are_asked_for() -> None:
+    assert Axis(IntDistribution(0, 2**31 - 1)).points(3) == [0, 2**30, 2**31 - 1]
+    assert Axis(IntDistribution(0, 8000, step=2)).points(5) == [0, 2000, 4000, 6000, 8000]
+    assert len(Axis(IntDistribution(1, 1000)).points(5)) == 1000
+
+
 # What the histories of other libraries are told.
 
 

@@ -1,13 +1,18 @@
 """The estimators: what scikit-learn expects of one, rows of all kinds, and what a fit leaves behind."""
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from searches import records  # type: ignore[import-not-found]
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
@@ -177,6 +182,25 @@ def test_a_search_with_a_root_stays_there_and_is_resumed(people, tmp_path: Path)
     ]
     clone(model).fit(x[:90], y[:90])  # other rows are another study, and no error
     assert len(list((tmp_path / "studies").iterdir())) == 2
+    clone(model).set_params(random_state=None).fit(x, y)
+    assert len(list((tmp_path / "studies").iterdir())) == 2, "without a seed it is the same one again"
+
+
+def test_ctrl_c_ends_a_fit_and_what_runs_is_run_again(people, tmp_path: Path) -> None:
+    class Interrupts(tk.families.Family):
+        name = "interrupts"
+        pid = os.getpid()
+
+        def fit(self, hp: Any, fold: Any, report: Any) -> Any:
+            hp.settle()
+            os.kill(self.pid, signal.SIGINT)
+            time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        tk.TunekitClassifier(**CHEAP | {"families": [Interrupts()]}, root=tmp_path).fit(*people)
+    [folder] = (tmp_path / "studies").iterdir()
+    assert [trial["state"] for trial in records(tmp_path, folder.name)] == ["interrupted"]
+    assert not (folder / "result.json").exists(), "nothing was blended"
 
 
 @pytest.mark.parametrize(

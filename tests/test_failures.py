@@ -1,12 +1,15 @@
 """Families that raise, hang, crash or diverge: each is one failed trial with its reason, and the search goes on."""
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from searches import Listener, houses, write_study  # type: ignore[import-not-found]
+from searches import Listener, houses, records, write_study  # type: ignore[import-not-found]
 
+import tunekit as tk
+from tunekit.errors import StudyError
 from tunekit.executors import Limits
 from tunekit.study import load_study
 from tunekit.study.conductor import MOST_LOST
@@ -15,6 +18,7 @@ GOOD = "tk.Baseline(), tk.Linear(), tk.XGBoost()"
 MIB = 2**20
 
 BAD_FAMILIES = """
+import errno
 import time
 
 
@@ -70,6 +74,13 @@ class RunsOut(Bad):
         np.ones((2**20, 2**20, 2**10))  # no machine has that
 
 
+class Fills(Bad):
+    name = "fills"
+
+    def work(self, fold):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 class Diverges(Bad):
     name = "diverges"
 
@@ -89,6 +100,9 @@ class Forgets(Bad):
     def work(self, fold):
         pass
 """
+
+FIX = ('raise ValueError("no such\\ncolumn")', "return tk.Baseline().fit(tk.HyperParameters(), fold, None)")
+"""How to mend one of them."""
 
 REASONS = {
     "raises": r"ValueError: no such column \(in work, study\.py line \d+\)",
@@ -144,6 +158,43 @@ def test_a_family_that_only_fails_is_given_up_and_the_search_ends(tmp_path) -> N
     told = [text for text in listener.messages if "given up" in text]
     assert len(told) == 1
     assert told[0].startswith("raises is given up, all its trials failed; the last: ValueError: no such column")
+
+
+def test_what_failed_is_tried_again_once_the_study_file_has_changed(tmp_path) -> None:
+    found = []
+    for code in (BAD_FAMILIES, BAD_FAMILIES.replace(*FIX)):
+        listener, study = Listener(), prepare(tmp_path, "Raises(), tk.Baseline()", code)
+        result = study.run(trials=5, workers=1, root=tmp_path / "mlruns", observers=[listener])
+        found.append([one for one in result.summary["trials"] if one["family"] == "raises"])
+    failed, mended = found[0], found[1][len(found[0]) :]
+    assert {one["state"] for one in failed} == {"failed"}
+    assert {one["state"] for one in mended} == {"complete"}
+    assert [one["values"] for one in mended] == [one["values"] for one in failed]
+    assert listener.messages[-1] == (
+        f"raises: the study file has changed, its {len(failed)} failed trial(s) are tried again"
+    )
+
+
+def test_a_family_that_no_other_process_can_have_is_named_before_the_data_are_loaded(tmp_path) -> None:
+    guard = threading.Lock()
+
+    def build(hp: Any) -> Any:
+        with guard:
+            return hp
+
+    def load() -> Any:
+        raise AssertionError("too early")
+
+    study = tk.Study("locked", data=tk.Table(load, target="y"), families=[tk.Linear(), tk.Keras(build, name="net")])
+    with pytest.raises(StudyError, match=r"^family 'net' can't be sent .*: TypeError: cannot pickle '_thread.lock'"):
+        study.run(root=tmp_path / "mlruns", observers=[])
+
+
+def test_a_full_disk_ends_the_search_and_is_no_fault_of_the_trial(tmp_path) -> None:
+    study = prepare(tmp_path, "Fills(), tk.Baseline()", BAD_FAMILIES)
+    with pytest.raises(StudyError, match=r"^000 fills could not write: OSError: .*No space left .*: make some"):
+        study.run(trials=5, workers=1, root=tmp_path / "mlruns", observers=[])
+    assert [(one["family"], one["state"]) for one in records(tmp_path / "mlruns")] == [("fills", "interrupted")]
 
 
 def test_a_search_in_which_all_fails_ends_without_a_blend(tmp_path) -> None:

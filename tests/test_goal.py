@@ -15,18 +15,20 @@ from searches import LONG, Listener, houses, write_study  # type: ignore[import-
 
 from tunekit.data import KFold, StratifiedKFold
 from tunekit.drivers import ProposalSampler, Random
-from tunekit.executors import Child, Ended, Executor, Job, Limits
+from tunekit.executors import Child, Ended, Executor, Job, Limits, free_memory
 from tunekit.families import MLP, Baseline, Family, Forest, Keras, Linear, TabM, XGBoost
 from tunekit.ledger import Ledger
 from tunekit.metrics import find_metric
 from tunekit.space import Dimension
 from tunekit.stopping import NeverStop
 from tunekit.study import load_study
+from tunekit.study.allocation import Tally
 from tunekit.study.conductor import Conductor
-from tunekit.study.effort import Effort, Site
+from tunekit.study.effort import Effort, Site, usable_cores
 from tunekit.study.goal import Clock, Goal, Refits
 from tunekit.study.keeping import Keeping
 from tunekit.study.prepared import prepare
+from tunekit.study.shares import Shares
 from tunekit.tracking import Observer, Observers
 from tunekit.trial import State, Trial
 
@@ -108,6 +110,24 @@ def test_what_is_left_out_of_an_effort() -> None:
     assert Effort.of(site, budget="1h").limits.seconds == 1800.0  # half of it for one trial
 
 
+def test_cores_that_another_may_use_are_not_counted(monkeypatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib's own limit, beside those of affinity and of a container
+    assert usable_cores() == 1
+    assert (Effort.of(Site(Path("mlruns"))).workers, Effort.of(Site(Path("mlruns"))).threads) == (1, 1)
+
+
+def test_fewer_trials_at_a_time_where_memory_is_short_unless_somebody_said_how_many() -> None:
+    site, free = Site(Path("mlruns")), free_memory()
+    wished = replace(Effort.of(site), workers=8, threads=1)
+    assert wished.with_room(free // 20) == wished
+    short = wished.with_room(int(free / 2.5))
+    assert (short.workers, short.threads) == (2, max(1, usable_cores() // 2))
+    assert short.limits.memory == pytest.approx(0.45 * free, rel=0.2)  # others on this machine take and free some
+    assert wished.with_room(2 * free).workers == 1, "it may yet be enough: numbers are estimates"
+    for given in (Effort.of(site, workers=8), replace(Effort.of(site, limits=Limits(60.0)), workers=8)):
+        assert given.with_room(free) == given
+
+
 # What a conductor makes of it, with trials that end at once
 
 
@@ -136,6 +156,7 @@ class Scripted(Executor):
         self._pace = pace
         self.slow: set[int] = set()  # the numbers of trials that take so many times as long
         self.factor = 100.0
+        self.late: set[int] = set()  # the numbers of trials that are ended by their limit
         self._scores = deque(scores)
         self._workers = workers
         self._words: list[tuple[Child, Any]] = []
@@ -155,6 +176,9 @@ class Scripted(Executor):
             said: list[Any] = [("suggest", Dimension("level", "float", 0.5, 0.0, 1.0)), ("settled",)]
             epochs, seconds = self._of_net if job.heavy else (0, self._seconds)
             seconds *= self.factor if len(self.tasks) - 1 in self.slow else 1
+            if len(self.tasks) - 1 in self.late:
+                self._words += [(child, word) for word in (*said, Ended("out of time: 500 s of 500 s", late=True))]
+                return child
             for fold in (0, 1):
                 said.append(("epochs", [(fold, 1 + epoch, score, {}) for epoch in range(epochs)], False))
                 said.append(("fold", fold, score, None, (fold + 1) * seconds, self._pace if job.heavy else None))
@@ -324,6 +348,16 @@ def test_a_net_is_judged_by_the_pace_of_its_epochs(conduct, pace, state) -> None
     assert (state is State.COMPLETE) or "all would take some 1180 s" in (net.error or "")
 
 
+@pytest.mark.parametrize(("workers", "fair"), [(1, 250.0), (2, 500.0), (8, 1000.0)])
+def test_nets_that_run_side_by_side_need_not_wait_for_each_other(workers, fair) -> None:
+    families = {one.name: one for one in (Linear(), MLP(), TabM(), Keras(lambda hp: None, name="own"))}
+    tallies = {name: Tally() for name in families}
+    shares = Shares(
+        replace(goal(), clock=Clock(1000.0, 0.0)), families, tallies, find_metric("rmse", "regression", 1), 2
+    )
+    assert shares.of(families["mlp"], (), workers).fair == pytest.approx(fair, abs=1.0)  # but for what this took
+
+
 @pytest.mark.parametrize(
     ("pace", "of_user", "tried"),
     [
@@ -359,6 +393,29 @@ def test_what_was_planned_is_run_again_in_a_search_with_more(conduct, planned, s
     assert trials[1].state is state
     assert (trials[1].error or "").endswith("; it is run again in a search with more") is planned
     assert len(trials) == (2 if planned else 3), "the family is given up for this search"
+
+
+@pytest.mark.parametrize(
+    ("families", "budget", "limit", "state"),
+    [
+        ((Linear(), XGBoost()), 1000.0, 500.0, State.INTERRUPTED),
+        ((Linear(), XGBoost()), 1000.0, 60.0, State.FAILED),
+        ((Linear(), XGBoost()), None, 500.0, State.FAILED),
+        ((Baseline(), Linear()), 1000.0, 500.0, State.FAILED),
+    ],
+    ids=["the budget is short", "the user's limit", "no budget", "nothing else can learn"],
+)
+def test_a_family_that_takes_half_of_the_budget_is_given_up_for_this_search(
+    conduct, families, budget, limit, state
+) -> None:
+    executor = Scripted([9.0] * 5 + [5.0])
+    slow = [one.name for one in families].index("linear")
+    executor.late = {slow}
+    trials = conduct(executor, families=families, budget=budget, limits=Limits(seconds=limit), score=6.0)
+    assert (trials[slow].family, trials[slow].state) == ("linear", state)
+    assert (trials[slow].error or "").endswith("it is run again in a search with more") is (state is State.INTERRUPTED)
+    tried = {one.family for one in trials[2:]}
+    assert ("linear" in tried) is (state is State.FAILED), "the time that is left is for the others"
 
 
 class Waiting(Scripted):

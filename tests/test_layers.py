@@ -62,6 +62,7 @@ LIBRARIES: dict[str, set[str]] = {
         "report",
         "coach",
     },  # executors: preloading only
+    "joblib": {"study"},
     "threadpoolctl": {"ensemble"},
     "keras": {"families", "training", "export", "executors"},  # executors: preloading only
     "tensorboard": {"training"},

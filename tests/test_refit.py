@@ -103,6 +103,17 @@ def test_a_refit_takes_as_long_as_a_fold_by_its_rows(family, best_epochs, second
     assert _expected(trial, family, prepared) == seconds
 
 
+@pytest.mark.parametrize(("family", "cores"), [(tk.Forest(), 4), (tk.Linear(), 1)], ids=["threaded", "not"])
+def test_a_refit_has_every_core(family, cores, monkeypatch) -> None:
+    monkeypatch.setattr("tunekit.study.refit.usable_cores", lambda: 4)
+    pair = np.arange(60), np.arange(60, 80)
+    prepared: Any = SimpleNamespace(data=range(60), folds=Folds(np.arange(0), (pair,)))
+    for threads in (1, 2, 4, 8, None):
+        trial = Trial(0, "one", 0, seed=0, fit_seconds=10.0, threads=threads)
+        gain = max(1.0, cores / (threads or 4)) ** 0.5
+        assert _expected(trial, family, prepared) == pytest.approx(10.0 / gain), threads
+
+
 class Author(keras_tuner.HyperModel):
     """A HyperModel with a fit of its own."""
 

@@ -181,7 +181,7 @@ def test_stopped_by_its_owner_it_blends_what_is_there(tmp_path, number) -> None:
         assert process.wait(LONG) == 0
     assert not any(map(alive, helpers))
     told = (tmp_path / "printed.txt").read_text()
-    assert "stopping; everything that is finished is kept and blended" in told
+    assert "stopping; everything that is finished is kept" in told
     assert "Traceback" not in told
     summary = shown(tmp_path)
     assert summary["ensemble"]["verdict"]

@@ -4,11 +4,13 @@ import inspect
 import itertools
 import json
 import math
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tunekit.drivers.translate import from_stored, to_stored
 from tunekit.errors import SpaceError
 from tunekit.space import Dimension, HyperParameters, Value, space_size
 
@@ -68,6 +70,10 @@ def test_grids_end_with_the_largest_value(dimension, grid) -> None:
     for value in grid or dimension.bounds:
         assert dimension.contains(value)
         assert type(value) is type(dimension.default)
+    assert dimension.count == (math.inf if grid is None else len(grid))
+    for index, value in enumerate(grid or ()):
+        assert dimension.value_at(index) == value
+        assert dimension.kind not in ("int", "float") or dimension.index_near(float(value)) == index
 
 
 def test_a_log_grid_of_floats_ends_inside() -> None:
@@ -354,6 +360,19 @@ def test_the_size_of_a_space() -> None:
     assert space_size(dimensions) == 24
     assert space_size([]) == 1
     assert space_size([*dimensions, ask("Float", 0, 1)]) == math.inf
+
+
+def test_a_wide_int_costs_no_more_than_a_narrow_one() -> None:
+    for wide in (ask("Int", 0, 2**31 - 1), ask("Int", 0, 2**31 - 1, step=1), ask("Int", 1, 2**31 + 1, step=2)):
+        begun = time.perf_counter()
+        assert space_size([wide, ask("Boolean")]) == 2 * wide.count
+        assert wide.count >= 2**30
+        high = int(wide.top)
+        assert wide.contains(high)
+        assert not wide.contains(high + 1)
+        assert from_stored(wide, to_stored(wide, high)) == high
+        assert {type(wide.value_at(index)) for index in (0, int(wide.count) - 1)} == {int}
+        assert time.perf_counter() - begun < 0.1, "listing them takes minutes; this takes a millisecond"
 
 
 # What is refused.

@@ -60,6 +60,7 @@ class Trial:
         retry_of: the index of the interrupted trial whose values it repeats.
         same_as: the number of the earlier trial with the same values whose result it reuses.
         program: digest of the study file that it was searched with.
+        threads: that its fits could use, None where the record is older than this.
     """
 
     number: int
@@ -84,6 +85,7 @@ class Trial:
     retry_of: int | None = None
     same_as: int | None = None
     program: str = ""
+    threads: int | None = None
 
     @property
     def name(self) -> str:
@@ -94,6 +96,10 @@ class Trial:
     def folder(self) -> str:
         """Name of the folder that its files are in."""
         return f"{self.number:04d}-{self.family}"
+
+    def is_outdated(self, program: str) -> bool:
+        """Whether it failed with another study file than this one, whose fault that may have been."""
+        return self.state is State.FAILED and self.program != program
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a ledger."""

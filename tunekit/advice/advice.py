@@ -7,6 +7,7 @@ whose truth is known; the figures are beside the limits. With fewer than 15 tria
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -132,14 +133,19 @@ def _near(evidence: Evidence, *, upper: bool) -> Any:
 
 def _share_near(dimension: Dimension, *, upper: bool) -> float:
     """The share of values drawn at random that are at the edge."""
-    grid = dimension.grid
-    if grid is None:
+    if math.isinf(dimension.count):
         return WIDTH
-    places = [position(dimension, value) for value in grid]
-    near = [value for value, at in zip(grid, places, strict=True) if (1.0 - at if upper else at) <= WIDTH]
+    count = int(dimension.count)
+
+    def inward(index: int) -> float:
+        at = position(dimension, dimension.value_at(count - 1 - index if upper else index))
+        return 1.0 - at if upper else at
+
+    near = bisect_right(range(count), WIDTH, key=inward)  # there may be too many to look at each
     if dimension.sampling != "log" or dimension.step is not None:
-        return len(near) / len(grid)
-    first, last, low, high = (float(one) for one in (near[0], near[-1], grid[0], grid[-1]))
+        return near / count
+    low, high = dimension.bounds
+    first, last = (high - near + 1, high) if upper else (low, low + near - 1)
     return math.log((last + 0.5) / (first - 0.5)) / math.log((high + 0.5) / (low - 0.5))
 
 
@@ -161,9 +167,7 @@ def _better(evidence: Evidence, near: Any) -> bool:
 def _edge(family: str, evidence: Evidence, at_best: Sequence[bool], *, upper: bool) -> Advice:
     dimension = evidence.dimension
     low, high = dimension.bounds
-    bound = high if upper else low
-    if dimension.step is not None:
-        bound = float((dimension.grid or (bound,))[-1 if upper else 0])
+    bound = dimension.top if upper else low
     values = [evidence.values[at] for at, here in zip(evidence.best, at_best, strict=True) if here]
     side = f"the {'upper' if upper else 'lower'} bound"
     whole = f"{number_text(low)}..{number_text(high)}"

@@ -93,7 +93,7 @@ def position(dimension: Dimension, value: Value) -> float:
         return float(dimension.choices.index(value))
     low, high = dimension.bounds
     if dimension.step is not None:
-        high = float((dimension.grid or (high,))[-1])
+        high = dimension.top
     if low == high:
         return 0.0
     if dimension.sampling == "reverse_log":

@@ -15,6 +15,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 Position = float | int
 
+MOST_LISTED = 1000
+"""Numbers with more steps than this are not listed one by one."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -103,8 +106,9 @@ class Axis:
         return self.value(self._between(low, high, share) if self.log else self.low + math.floor((high - low) * share))
 
     def points(self, most: int) -> list[Any]:
-        """Values in order: every one; `most` of them, ends included, if any number will do or steps are ratios."""
-        if self.kind != "float" and (not self.log or self.high - self.low < most):
+        """Values in order: every one; `most` of them, ends included, where there are too many or steps are ratios."""
+        listed = most if self.log else max(most, MOST_LISTED)
+        if self.kind == "choice" or (self.kind == "int" and self.high - self.low < listed):
             return [self.value(position) for position in range(int(self.low), int(self.high) + 1)]
         if self.low == self.high or most == 1:
             return [self.value(self.low)]

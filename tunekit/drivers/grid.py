@@ -24,8 +24,8 @@ class Grid(Driver):
     the second's go on.
 
     Args:
-        points: values of a float without a step, and of a log-sampled int: evenly spaced (by ratio under log sampling),
-            smallest and largest included.
+        points: values of a float without a step, of a log-sampled int, and of what has more than 1,000 steps: evenly
+            spaced (by ratio under log sampling), smallest and largest included.
 
     Raises:
         StudyError: there would be no point.

@@ -48,14 +48,14 @@ def distribution_of(dimension: Dimension) -> BaseDistribution:
     if dimension.sampling == "reverse_log":
         return FloatDistribution(0.0, 1.0)
     if dimension.sampling == "log" and dimension.step is not None:
-        return IntDistribution(0, len(dimension.grid or ()) - 1)
+        return IntDistribution(0, int(dimension.count) - 1)
     log = dimension.sampling == "log"
     if dimension.kind == "int":
         step = int(dimension.step or 1)
         top = int(low) + (int(high) - int(low)) // step * step
         return IntDistribution(int(low), top, log=log, step=step)
     if dimension.step is not None:
-        return FloatDistribution(low, float((dimension.grid or (low,))[-1]), step=dimension.step)
+        return FloatDistribution(low, dimension.top, step=dimension.step)
     return FloatDistribution(low, high, log=log)
 
 
@@ -75,15 +75,14 @@ def from_stored(dimension: Dimension, stored: Any) -> Value:
     """The value that a stored one stands for, as a plain Python type."""
     if dimension.kind not in ("int", "float"):
         return dimension.choices[dimension.choices.index(stored)]
-    grid = [float(one) for one in dimension.grid or ()] if dimension.step is not None else []
+    if dimension.sampling == "log" and dimension.step is not None:
+        return dimension.value_at(range(int(dimension.count))[int(stored)])
     value = float(stored)
     if dimension.sampling == "reverse_log":
         low, high = dimension.bounds
         value = min(max(high + low - low * (high / low) ** (1.0 - value), low), high)
-    if dimension.sampling == "log" and grid:
-        value = grid[int(stored)]
-    elif grid:
-        value = min(grid, key=lambda one: abs(one - value))
+    if dimension.step is not None:
+        return dimension.value_at(dimension.index_near(value))
     return round(value) if dimension.kind == "int" else value
 
 
@@ -103,9 +102,7 @@ def to_stored(dimension: Dimension, value: Value) -> Any:
     if dimension.sampling == "reverse_log":
         low, high = dimension.bounds
         return 1.0 - math.log((high + low - number) / low) / math.log(high / low) if high > low else 0.0
-    grid = dimension.grid if dimension.step is not None else None
-    if dimension.sampling == "log" and grid is not None:
-        return min(range(len(grid)), key=lambda position: abs(math.log(float(grid[position]) / number)))
-    if grid is not None:
-        number = float(min(grid, key=lambda one: abs(float(one) - number)))
+    if dimension.step is not None:
+        index = dimension.index_near(number)
+        return index if dimension.sampling == "log" else dimension.value_at(index)
     return round(number) if dimension.kind == "int" else number

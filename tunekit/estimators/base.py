@@ -30,6 +30,9 @@ from tunekit.study.effort import Effort, Site
 
 MOST_SEED = 2**31 - 1
 
+SEED = 0
+"""Of a search that stays, where none is given: it must be the same for it to be resumed."""
+
 REFIT_SHARE = 0.25
 """Of the budget for fitting members once more on all rows, at least, where one part of them judged."""
 
@@ -102,7 +105,7 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
             site = Site(Path(folder if self.root is None else self.root))
             seconds = None if budget is None else FIT_SHARE * budget
             effort = Effort.of(site, budget=seconds, trials=self.trials, workers=self.workers)
-            result = study.spend(replace(effort, refits=apart), site, self._observers())
+            result = study.spend(replace(effort, refits=apart, quits=True), site, self._observers())
             if result.summary["ensemble"] is None:
                 raise StudyError(
                     f"no model was fitted on every fold within budget={self.budget!r}, trials={self.trials!r}; "
@@ -117,7 +120,7 @@ class TunekitEstimator(BaseEstimator):  # type: ignore[misc]
     def _study(self, rows: TypedRows) -> Study:
         """Named by what must be the same for it to be resumed: in one root there may be many, one for each fold."""
         split = self.split or suitable_split(rows.dataset)
-        seed = self.random_state
+        seed = SEED if self.random_state is None and self.root is not None else self.random_state
         seed = int(seed) if isinstance(seed, (int, np.integer)) else int(check_random_state(seed).randint(MOST_SEED))
         metric = getattr(self.metric, "identity", getattr(self.metric, "__qualname__", self.metric))
         own = hashlib.sha256(repr((rows.dataset.digest, split, metric, seed)).encode()).hexdigest()

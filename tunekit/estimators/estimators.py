@@ -34,9 +34,10 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
         split: which rows train and judge; if None, what suits the rows, as for `tk.Study`, with a twentieth of them for
             the verdict: fewer folds, and a larger share, where rows are few.
         workers: trials at a time; one per core if None.
-        root: a folder where the searches stay, each under a name of its own: the same search is then resumed. If None,
-            nothing stays but the bundle.
-        random_state: an int, a `numpy.random.RandomState` or None, as anywhere in scikit-learn.
+        root: a folder where the searches stay, each under a name of its own: the same search is then resumed, also one
+            that Ctrl-C ended. If None, nothing stays but the bundle.
+        random_state: an int, a `numpy.random.RandomState` or None, as anywhere in scikit-learn; with `root`, None is 0,
+            for another seed is another search.
         verbose: show the search on the console.
 
     Attributes:

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import cloudpickle
-import psutil
 
-from tunekit.errors import TunekitError
+from tunekit.errors import StudyError, TunekitError
+from tunekit.executors.memory import free_memory
 
 LOG = "log.txt"
 """In a job's folder: what it printed."""
@@ -33,8 +33,8 @@ class Limits:
 
     @classmethod
     def for_machine(cls, workers: int, seconds: float | None) -> Limits:
-        """Memory: this machine's free memory, less a tenth, divided among the workers."""
-        return cls(seconds, int(0.9 * psutil.virtual_memory().available / workers))
+        """Memory: what is free on this machine or in this container, less a tenth, divided among the workers."""
+        return cls(seconds, int(0.9 * free_memory() / workers))
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,12 @@ class Ended:
     Args:
         reason: None if its function returned; else why it ended, in words.
         lost: whether the place where it ran was lost, which says nothing about the job itself.
+        late: whether its time was over.
     """
 
     reason: str | None = None
     lost: bool = False
+    late: bool = False
 
 
 class Child(ABC):
@@ -137,6 +139,25 @@ class Executor(ABC):
 def travels_by_value(module: ModuleType) -> None:
     """Send the functions of a module that no other process can import, such as a study file, by value."""
     cloudpickle.register_pickle_by_value(module)
+
+
+def check_travels(thing: Any, name: str) -> None:
+    """Refuse what a job's arguments can't hold.
+
+    Args:
+        thing: of the user's code.
+        name: of it, in words.
+
+    Raises:
+        StudyError: it can't be sent to another process.
+    """
+    try:
+        cloudpickle.dumps(thing)
+    except Exception as error:  # whatever an object of the user's raises
+        raise StudyError(
+            f"{name} can't be sent to the processes of trials: {type(error).__name__}: {error}; it holds an object of "
+            "this process, such as a lock, an open file or a connection: create that inside the function that uses it"
+        ) from error
 
 
 def last_line(log: Path) -> str:

@@ -97,7 +97,7 @@ class LocalChild(Child):
         self.job = job
         self.process = process
         self.started = time.monotonic()
-        self.overrun: str | None = None
+        self.overrun: Ended | None = None
 
     @property
     def pid(self) -> int | None:
@@ -118,19 +118,19 @@ class LocalChild(Child):
         limits = self.job.limits
         seconds = time.monotonic() - self.started
         if limits.seconds is not None and seconds > limits.seconds:
-            self._overran(f"out of time: {seconds:.0f} s of {limits.seconds:.0f} s")
+            self._overran(Ended(f"out of time: {seconds:.0f} s of {limits.seconds:.0f} s", late=True))
         if limits.memory is not None and (used := self.process.resident) > limits.memory:
-            self._overran(f"out of memory: {used / GIB:.1f} GiB of {limits.memory / GIB:.1f} GiB")
+            self._overran(Ended(f"out of memory: {used / GIB:.1f} GiB of {limits.memory / GIB:.1f} GiB"))
 
-    def _overran(self, reason: str) -> None:
-        self.overrun = self.overrun or reason
+    def _overran(self, end: Ended) -> None:
+        self.overrun = self.overrun or end
         self.kill()
 
     @property
     def end(self) -> Ended:
         """Why it ended without having returned."""
         if self.overrun:
-            return Ended(self.overrun)
+            return self.overrun
         if self.process.server.dead and self.process.status is None:
             return Ended("its process server was killed", lost=True)
         last = last_line(self.job.log)
@@ -145,6 +145,7 @@ class _Server:
         environment = {
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+            "TF_FORCE_GPU_ALLOW_GROWTH": os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH", "true"),  # or the first takes all
             "OMP_NUM_THREADS": str(threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin cost 20 times the time on a machine with other work
             "OPENBLAS_NUM_THREADS": "1",  # its sums depend on the number of threads, so scores would on that of workers

@@ -286,12 +286,14 @@ class Family(ABC):
         name: unique in a study, a word for tables and folders.
         needs_tensorflow: whether its trials must run in a process with TensorFlow.
         cheap: whether it is fast enough to be the reference that costlier families have to beat.
+        threaded: whether its fits are quicker with more threads.
         chooses_target: whether its trials search what to learn of a target that may be long-tailed: see `learnt`.
     """
 
     name: str
     needs_tensorflow: bool = False
     cheap: bool = False
+    threaded: bool = False
     chooses_target: bool = False
 
     def portfolio(self, task: str, *, rows: int, temporal: bool) -> list[dict[str, Any]]:

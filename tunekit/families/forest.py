@@ -31,6 +31,7 @@ class Forest(Family):
     """
 
     name = "forest"
+    threaded = True
     chooses_target = True
     cheap = True
 

@@ -83,6 +83,7 @@ class Boosting(Family):
         most_rounds: after which boosting ends in any case.
     """
 
+    threaded = True
     chooses_target = True
     most_rounds: int = 2000
 

@@ -12,16 +12,21 @@ TRIED = (State.COMPLETE, State.STOPPED, State.FAILED)
 
 
 class EndedTrials:
-    """Records by number, and by values."""
+    """Records by number, and by values.
 
-    def __init__(self) -> None:
+    Args:
+        program: digest of the study file that is searched with now.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
         self._by_number: dict[int, Trial] = {}
         self._by_values: dict[tuple[str, str], Trial] = {}
 
     def add(self, trial: Trial) -> None:
         """Take in a trial that ended."""
         self._by_number[trial.number] = trial
-        if trial.state in TRIED:
+        if trial.state in TRIED and not trial.is_outdated(self._program):
             values = _values_of(trial)
             first = self._by_values.get(values)
             if first is None or (trial.same_as is None and first.same_as is not None):

@@ -105,11 +105,11 @@ class Ledger:
         self._costs: list[str] = []
         self._open: _Opened | None = None
         self._alone = False  # nobody else writes, so there is never any news
-        self._ended = EndedTrials()
+        self._program = ""
+        self._ended = EndedTrials(self._program)
         self._news: list[Trial] = []
         self._families: dict[str, SearchedFamily] = {}
         self._shown: dict[str, dict[str, Dimension]] = {}  # by family: in whose terms its driver sees earlier trials
-        self._program = ""
         self._changes: list[str] = []
         self._looked = self._looked_well = self._beaten = self._adopted = -math.inf
 
@@ -121,7 +121,8 @@ class Ledger:
                 them; "also_minimize", if it is there, names what else trials are judged by.
             seed: the study's.
             fresh: delete what is there and start anew.
-            program: digest of the study file: only where it is another one, families' spaces may have changed.
+            program: digest of the study file: only where it is another one, families' spaces may have changed, and
+                what failed may not fail again.
 
         Raises:
             StudyError: the study is not the one that is there; another search runs on it, where there can be only one;
@@ -181,7 +182,11 @@ class Ledger:
         compare(self.identity, identity, self._opened.database.name)
 
     def add_family(self, family: str, sampler: ProposalSampler, stopper: Stopper, plans: list[dict[str, Any]]) -> None:
-        """Open or create a family's Optuna study, with every plan that it was not given before."""
+        """Open or create a family's Optuna study, with every plan that it was not given before.
+
+        What failed with another study file is planned again: what was planned then, and all of it where nothing else
+        came of the family.
+        """
         storage = self._opened.storage
         study = optuna.create_study(
             storage=storage,
@@ -191,11 +196,19 @@ class Ledger:
             pruner=stopper,
             load_if_exists=True,
         )
-        storage.enqueue(study._study_id, plans)
-        space = FamilySpace(self._ended.of(family), self._program)
+        ended = self._ended.of(family)
+        failed = self._failed_before(ended, study.get_trials(deepcopy=False))
+        new = storage.enqueue(study._study_id, [*plans, *failed])
+        if count := sum(plan in failed for plan in new):
+            self._changes.append(f"{family}: the study file has changed, its {count} failed trial(s) are tried again")
+        space = FamilySpace(ended, self._program)
         self._families[family] = SearchedFamily(study, sampler, stopper, space)
         self._shown.pop(family, None)
         self._show(family)
+
+    def is_outdated(self, trial: Trial) -> bool:
+        """Whether a trial failed with another study file than this search's: see `Trial.is_outdated`."""
+        return trial.is_outdated(self._program)
 
     def planned(self, family: str) -> int:
         """How many planned trials of a family wait to be run."""
@@ -370,7 +383,7 @@ class Ledger:
         database = Database(self._address)
         storage, registry = BufferedStorage(database, self._name), Registry(database, self._name, self._grace)
         self._open = _Opened(database, storage, registry)
-        self._alone, self._ended, self._news = False, EndedTrials(), []
+        self._alone, self._ended, self._news = False, EndedTrials(self._program), []
         return self._open
 
     def _clear(self) -> None:
@@ -394,6 +407,13 @@ class Ledger:
             return None if record is None or not changed else expressed(written, record, changed)
 
         self._opened.storage.show(self._families[family].id, instead)
+
+    def _failed_before(self, ended: Sequence[Trial], written: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+        """Plans of what a family's trials that failed with another study file should have tried."""
+        tried = [trial for trial in ended if trial.state is not State.INTERRUPTED]
+        only_failed = all(trial.is_outdated(self._program) for trial in tried)
+        outdated = [written[one.index] for one in tried if one.is_outdated(self._program) and one.same_as is None]
+        return [again(one) for one in outdated if only_failed or "plan" in one.user_attrs]
 
     def _look_if_due(self) -> None:
         now = time.monotonic()

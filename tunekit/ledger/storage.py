@@ -162,20 +162,26 @@ class BufferedStorage(FamilyStorage):
         self._facts |= {trial_id: Facts() for trial_id in settled}
         return alive
 
-    def enqueue(self, study_id: int, plans: Sequence[dict[str, Any]]) -> None:
-        """Plan trials, but not what was planned before."""
+    def enqueue(self, study_id: int, plans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Plan trials, but not what was planned before.
 
-        def write(connection: sa.Connection) -> None:
+        Returns:
+            What is planned now.
+        """
+
+        def write(connection: sa.Connection) -> list[dict[str, Any]]:
             self.hold(connection)
             told = sa.select(USER_ATTRS.c.value_json).join(TRIALS, TRIALS.c.trial_id == USER_ATTRS.c.trial_id)
             told = told.where(TRIALS.c.study_id == study_id, USER_ATTRS.c.key == "plan")
             known = [json.loads(text) for text in connection.scalars(told)]
-            for plan in plans:
-                if plan not in known:
-                    insert_trial(connection, study_id, waiting(plan))
+            new = [plan for plan in plans if plan not in known]
+            for plan in new:
+                insert_trial(connection, study_id, waiting(plan))
+            return new
 
-        self._database.run(write)
+        new = self._database.run(write)
         self.sync()
+        return new
 
     def last_words(self, trial_id: int, words: LastWords) -> None:
         """What is to be written together with the end of a trial, once Optuna is told of it."""

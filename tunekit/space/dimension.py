@@ -85,21 +85,45 @@ class Dimension:
         return self.name if not told else f"{self.name} [{', '.join(told)}]"
 
     @property
-    def grid(self) -> tuple[Value, ...] | None:
-        """Every value in order, or None where there are too many to list (a float without a step)."""
+    def count(self) -> float:
+        """How many values there are; infinite for a float without a step."""
         if self.kind not in ("int", "float"):
-            return self.choices
+            return len(self.choices)
         low, high = self.bounds
-        if self.step is None and (self.kind == "float" or self.sampling != "linear"):
-            return None if self.kind == "float" else tuple(range(int(low), int(high) + 1))
-        step = self.step or 1
-        if self.sampling == "log":
-            count = math.floor(math.log(high / low) / math.log(step) + 1e-9) + 1
-            values = [min(low * step**position, high) for position in range(count)]
+        if self.step is None and self.kind == "float":
+            return math.inf
+        if self.step is not None and self.sampling == "log":
+            return math.floor(math.log(high / low) / math.log(self.step) + 1e-9) + 1
+        return int((high - low) / (self.step or 1) + 1e-9) + 1
+
+    def value_at(self, index: int) -> Value:
+        """The value with this index, from 0, of the `count` in order; there may be too many to list."""
+        if self.kind not in ("int", "float"):
+            return self.choices[index]
+        low, high = self.bounds
+        if self.step is not None and self.sampling == "log":
+            value = min(low * self.step**index, high)
         else:
-            first, between = Decimal(str(low)), Decimal(str(step))  # so that 0.1 + 2 * 0.1 is 0.3
-            values = [float(first + between * position) for position in range(int((high - low) / step + 1e-9) + 1)]
-        return tuple(round(value) for value in values) if self.kind == "int" else tuple(values)
+            value = float(Decimal(str(low)) + Decimal(str(self.step or 1)) * index)  # so that 0.1 + 2 * 0.1 is 0.3
+        return round(value) if self.kind == "int" else value
+
+    def index_near(self, number: float) -> int:
+        """The index of the value that is nearest to a number: by ratio, where steps are ratios."""
+        count = int(self.count)
+        if self.sampling == "log" and self.step is not None:
+            return min(range(count), key=lambda index: abs(math.log(float(self.value_at(index)) / number)))
+        low, _ = self.bounds
+        return min(max(math.ceil((number - low) / (self.step or 1) - 0.5), 0), count - 1)
+
+    @property
+    def top(self) -> float:
+        """The largest value of an int or float: less than its upper bound where no step ends there."""
+        return self.bounds[1] if math.isinf(self.count) else float(self.value_at(int(self.count) - 1))
+
+    @property
+    def grid(self) -> tuple[Value, ...] | None:
+        """Every value in order, which may be many; None for a float without a step."""
+        return None if math.isinf(self.count) else tuple(self.value_at(index) for index in range(int(self.count)))
 
     def contains(self, value: Any) -> bool:
         """Whether the value is one that this dimension can take."""
@@ -111,7 +135,7 @@ class Dimension:
         low, high = self.bounds
         if not low <= number <= high or (self.kind == "int" and number % 1 != 0):
             return False
-        return self.step is None or any(math.isclose(number, float(one)) for one in self.grid or ())
+        return self.step is None or math.isclose(number, float(self.value_at(self.index_near(number))))
 
     def is_active(self, values: Mapping[str, Value]) -> bool:
         """Whether its conditions hold for these values by name."""
@@ -146,10 +170,7 @@ class Dimension:
 
 def space_size(dimensions: Sequence[Dimension]) -> float:
     """An upper bound of the number of different configurations; infinite where a float has no step."""
-    size = 1.0
-    for dimension in dimensions:
-        size *= math.inf if dimension.grid is None else len(dimension.grid)
-    return size
+    return math.prod(dimension.count for dimension in dimensions)
 
 
 def use_default(dimension: Dimension) -> Value:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunekit.drivers import ProposalCost
+from tunekit.errors import StudyError
 from tunekit.executors import Child, Ended, Executor, Job, Limits
-from tunekit.families import Family
+from tunekit.families import Baseline, Family
 from tunekit.ledger import Ledger, Running
 from tunekit.stopping import FOLD_STEP, RUNGS, NeverStop, Stopper
 from tunekit.study.allocation import Tally, fits, next_family
@@ -40,6 +41,9 @@ MOST_REPEATS = 20
 
 MOST_LOST = 3
 """A trial whose place was lost (a machine, a process server) so often is taken to be the cause."""
+
+LATE = 0.5
+"""Of a budget: a trial that had as much, and more to do, says that the search is short rather than that it hangs."""
 
 LAST_WORDS = 2.0
 """Seconds at the end of a search for trials that are done to hand over what they wrote."""
@@ -78,6 +82,11 @@ class Conductor:
         keeping: which trials' files stay on disk.
         costs: measures what it takes to serve a trial, where the study asks for that.
         board: whether nets' trainings are written down for TensorBoard.
+
+    Attributes:
+        trials: that ended.
+        asked_to_stop: whether the search was, by a signal.
+        busy_seconds: of trials that ended in this search.
     """
 
     def __init__(
@@ -110,7 +119,7 @@ class Conductor:
         self._limits = limits
         self._keeping = keeping
         self._flights: list[_Flight] = []
-        self._asked_to_stop = False
+        self.asked_to_stop = False
         self._given_up: set[str] = set()
         self._repeats: Counter[str] = Counter()
         self._lost: Counter[tuple[str, int]] = Counter()
@@ -124,8 +133,13 @@ class Conductor:
         self.busy_seconds = 0.0
 
     def run(self, executor: Executor) -> None:
-        """Run trials. Ctrl-C, or SIGTERM, ends the search cleanly; a second Ctrl-C ends it at once."""
+        """Run trials. Ctrl-C, or SIGTERM, ends the search cleanly; a second Ctrl-C ends it at once.
+
+        Raises:
+            StudyError: there is no room for what trials write.
+        """
         restore = self._catch_signals()
+        self._look_back()
         try:
             while not self._over():
                 self._start_trials(executor)
@@ -137,8 +151,15 @@ class Conductor:
             restore()
             self._interrupt_all(executor)
 
+    def _look_back(self) -> None:
+        """Say what earlier searches mean for this one."""
+        self._tell_changes()
+        for last in {trial.family: trial for trial in self.trials if trial.family in self._families}.values():
+            if not self._ledger.planned(last.family):
+                self._give_up_on(last)
+
     def _over(self) -> bool:
-        return self._asked_to_stop or self._goal.clock.left == 0.0 or self._goal.reached(self.trials)
+        return self.asked_to_stop or self._goal.clock.left == 0.0 or self._goal.reached(self.trials)
 
     def _start_trials(self, executor: Executor) -> None:
         while len(self._flights) < executor.workers and self._trials_left > 0:
@@ -196,13 +217,14 @@ class Conductor:
         folder = self._ledger.trial_folder(running.trial)
         folder.mkdir(parents=True, exist_ok=True)
         rungs = self._rungs if running.plan is None else frozenset()
-        share = self._shares.of(family, self._given_up)
+        share = self._shares.of(family, self._given_up, executor.workers)
         limits = [one for one in (share.first, self._limits.seconds) if one is not None]
         seconds = min(limits) if limits else None
         metric, seed = self._prepared.metric, running.trial.seed
         task = TrialTask(family, metric, seed, self._threads, seconds, rungs, self._costs, self._board)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
         self._flights.append(_Flight(running, executor.start(job), share))
+        running.trial.threads = self._threads
         self._observer.trial_started(running.trial)
 
     def _listen(self, executor: Executor, timeout: float) -> None:
@@ -249,6 +271,11 @@ class Conductor:
         elif kind == "failed":
             running.trial.error = facts[0]
             flight.verdict = State.FAILED
+        elif kind == "no room":
+            raise StudyError(
+                f"{running.trial.name} could not write: {facts[0]}; expected room in {self._ledger.folder} and for "
+                "temporary files: make some, or keep less (--keep, --disk), and search again: it goes on where it was"
+            )
         else:
             running.trial.fit_seconds, running.trial.memory = facts
             flight.verdict = flight.verdict or (State.COMPLETE if kind == "done" else State.STOPPED)
@@ -354,11 +381,22 @@ class Conductor:
             self._end(flight, flight.verdict, None)
         elif last.lost and self._may_run_again(trial):
             self._end(flight, State.INTERRUPTED, f"{last.reason}; it is run again with the same values")
+        elif last.late and self._too_slow_for_the_budget(trial):
+            self._given_up.add(trial.family)
+            self._end(flight, State.INTERRUPTED, f"{last.reason}; it is run again in a search with more")
         else:
             self._end(flight, State.FAILED, last.reason or "its process went on to other work without a word")
 
+    def _too_slow_for_the_budget(self, trial: Trial) -> bool:
+        """Whether a trial whose time was over is no failure, but of a family that others should get the time of."""
+        budget, limit = self._goal.clock.budget, self._limits.seconds
+        others = self._families.keys() - self._given_up - {trial.family, Baseline.name}
+        return budget is not None and limit is not None and limit >= LATE * budget and len(others) > 0
+
     def _count(self, trial: Trial) -> None:
         self.trials.append(trial)
+        if self._ledger.is_outdated(trial):
+            return
         self._tallies.setdefault(trial.family, Tally()).add(trial)  # its family may have left the study
         if trial.family in self._families:
             self._worth.look(trial)
@@ -394,7 +432,10 @@ class Conductor:
         tally = self._tallies[trial.family]
         if trial.state is State.FAILED and tally.failed == tally.spent and tally.exhausted:
             self._given_up.add(trial.family)
-            self._observer.message(f"{trial.family} is given up, all its trials failed; the last: {trial.error}")
+            self._observer.message(
+                f"{trial.family} is given up, all its trials failed; the last: {trial.error}; they are tried "
+                "again once the study file has changed"
+            )
         elif self._repeats[trial.family] >= MOST_REPEATS:
             self._given_up.add(trial.family)
             self._observer.message(
@@ -406,7 +447,7 @@ class Conductor:
         deadline = time.monotonic() + LAST_WORDS
         while any(flight.verdict for flight in self._flights) and time.monotonic() < deadline:
             self._listen(executor, 0.05)
-        reason = "interrupted by its owner" if self._asked_to_stop else "interrupted at the end of the search"
+        reason = "interrupted by its owner" if self.asked_to_stop else "interrupted at the end of the search"
         for flight in list(self._flights):
             flight.child.kill()
             self._end(flight, State.INTERRUPTED, f"{reason}; it is run again with the same values")
@@ -417,10 +458,10 @@ class Conductor:
 
         def ask(number: int, frame: Any) -> None:
             del frame
-            if self._asked_to_stop and number == signal.SIGINT:
+            if self.asked_to_stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._asked_to_stop = True
-            self._observer.message("stopping; everything that is finished is kept and blended (again to stop at once)")
+            self.asked_to_stop = True
+            self._observer.message("stopping; everything that is finished is kept (again to stop at once)")
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
 

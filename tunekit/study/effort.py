@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunekit.errors import StudyError
-from tunekit.executors import Limits
+from tunekit.executors import Limits, free_memory
 from tunekit.ledger import Ledger
 from tunekit.study.blend import MOST_CANDIDATES
 from tunekit.study.duration import parse_duration, parse_size
@@ -23,8 +22,10 @@ EXECUTORS = ("local", "ray")
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: fewer than the machine has where it is bound to some."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: fewer than the machine has where it is bound to some, or its container is."""
+    from joblib import cpu_count  # takes a while, which commands that search nothing needn't
+
+    return int(cpu_count())
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Effort:
         serving: what the exported blend may cost, or None.
         tensorboard: whether nets' trainings are written down for TensorBoard.
         refits: share of the budget that is kept, at least, for fitting members once more after the search.
+        quits: whether Ctrl-C ends the search by a `KeyboardInterrupt` instead of a blend of what is there.
+        adapts: whether workers, threads and limits may become others, for nobody asked for these.
     """
 
     budget: float | None
@@ -89,6 +92,8 @@ class Effort:
     serving: Serving | None = None
     tensorboard: bool = False
     refits: float = 0.0
+    quits: bool = False
+    adapts: bool = False
 
     @classmethod
     def of(
@@ -108,6 +113,7 @@ class Effort:
         if seconds is None and trials is None and until is None:
             seconds = DEFAULT_BUDGET
         longest = LONGEST_TRIAL if seconds is None else max(60.0, seconds / 2)
+        adapts = site.executor == "local" and workers is None and limits is None
         threads = 1
         if site.executor == "local":
             cores = usable_cores()
@@ -123,7 +129,20 @@ class Effort:
             limits or Limits(longest),  # elsewhere, each machine sees to its own memory
             MOST_CANDIDATES if keep is None else keep,
             parse_size(disk),
+            adapts=adapts,
         )
+
+    def with_room(self, size: int) -> Effort:
+        """With fewer trials at a time, and more threads for each, if nobody said how many and memory is short.
+
+        Args:
+            size: bytes that a trial needs.
+        """
+        most = max(1, free_memory() // size)
+        if not self.adapts or self.workers is None or most >= self.workers:
+            return self
+        limits = Limits.for_machine(most, self.limits.seconds)
+        return replace(self, workers=most, threads=max(1, usable_cores() // most), limits=limits)
 
     @property
     def reserve(self) -> float:

@@ -156,7 +156,8 @@ def refits_of(study: Study, prepared: Prepared, share: float) -> Refits | None:
 def _expected(trial: Trial, family: Family | None, prepared: Prepared) -> float:
     """Seconds that a trial is expected to take on all rows; infinite if it can't be fitted once more.
 
-    Boosting needs no rounds after the best, in which a trial finds out that it was the best.
+    Boosting needs no rounds after the best, in which a trial finds out that it was the best. A refit has every
+    core, where a trial may have had one: to be on the safe side, four times the threads halve what such a fit takes.
     """
     if family is None or refusal(family) is not None:
         return math.inf
@@ -164,6 +165,8 @@ def _expected(trial: Trial, family: Family | None, prepared: Prepared) -> float:
     seconds = trial.fit_seconds / folds * len(prepared.data) / len(train)
     if trial.best_epochs and isinstance(family, Boosting):
         seconds *= trial.best_epochs[0] / (trial.best_epochs[0] + PATIENCE)
+    if family.threaded and trial.threads:
+        seconds *= math.sqrt(trial.threads / max(trial.threads, usable_cores()))
     return seconds
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunekit.data.store import MOST_IN_MEMORY, Store
 from tunekit.drivers import ProposalSampler
-from tunekit.executors import Executor, LocalExecutor
+from tunekit.executors import Executor, LocalExecutor, check_travels
 from tunekit.families import Baseline, NetFamily
 from tunekit.ledger import Ledger, write_json
 from tunekit.study.blend import best_first, blend
@@ -40,6 +40,10 @@ LONGEST_BLEND = 120.0
 """Seconds for selecting and judging the blend of a search without a budget."""
 
 
+BYTES_PER_CELL = 30
+"""Of memory that a trial needs for each cell of a fold: the rows, their copies, and what a model makes of them."""
+
+
 SHARE_OF_DISK = 0.2
 """Of the free space, what kept files may take if nothing else is said."""
 
@@ -56,8 +60,15 @@ def search(
         observers: who watches.
         fresh: delete the study's earlier trials first.
         judge: whether to blend and judge in the end; not, if another does.
+
+    Raises:
+        TunekitError: the study can't start.
+        KeyboardInterrupt: it was stopped, and the effort says so.
     """
     clock = Clock(effort.budget, effort.reserve if judge else 0.0)
+    check_travels(study.metric, "metric=")
+    for family in study.families:
+        check_travels(family, f"family {family.name!r}")
     prepared = study.prepare()
     with ExitStack() as stack:
         ledger = site.ledger(study.name)
@@ -68,10 +79,11 @@ def search(
         found = bring_bases(study, site, ledger)
         data = _data_folder(ledger, stack)
         store = prepared.write(data)
+        wished, effort = effort, effort.with_room(_memory_of_a_trial(prepared, store))
         executor = _executor(study, effort, site, ledger, data)
         stack.callback(executor.close)
         observer.study_started(_facts(study, prepared, effort, executor.workers, ledger.folder), ledger.trials())
-        notices = [*prepared.data.notices, *found, *_streamed(study, store)]
+        notices = [*prepared.data.notices, *found, *_streamed(study, store), *_crowded(wished, effort)]
         for notice in [*notices, *_changed_families(study, ledger.trials())]:
             observer.message(notice)
         disk = int(SHARE_OF_DISK * shutil.disk_usage(ledger.folder).free) if effort.disk is None else effort.disk
@@ -94,6 +106,8 @@ def search(
         conductor.run(executor)
         workers = executor.workers
         executor.close()
+        if effort.quits and conductor.asked_to_stop:
+            raise KeyboardInterrupt
         searched = clock.elapsed
         blended = None
         if judge:
@@ -141,6 +155,24 @@ def _streamed(study: Study, store: Store) -> list[str]:
         return []
     told = f"; {', '.join(names)} learn from a sample that memory holds" if names else ""
     return [f"the rows are larger than {MOST_IN_MEMORY / 2**20:.0f} MiB: nets are trained batch by batch{told}"]
+
+
+def _memory_of_a_trial(prepared: Prepared, store: Store) -> int:
+    """Bytes, by the cells of its largest fold; what is large of arrays and texts is not copied, so they don't count."""
+    rows = store.rows
+    largest = max(len(train) + len(judged) for train, judged in prepared.folds.pairs)
+    columns = int(rows.numbers.shape[1] + rows.codes.shape[1])
+    return max(1, BYTES_PER_CELL * largest * columns)
+
+
+def _crowded(wished: Effort, effort: Effort) -> list[str]:
+    """What is to be said where memory is short for as many trials at a time as there are cores."""
+    if wished == effort:
+        return []
+    return [
+        f"memory is short for {wished.workers} trials at a time on these rows, so it is {effort.workers}, with "
+        f"{effort.threads} thread(s) each; --workers says otherwise"
+    ]
 
 
 def _changed_families(study: Study, trials: Sequence[Trial]) -> list[str]:

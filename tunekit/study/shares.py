@@ -87,12 +87,13 @@ class Shares:
         """Whether importing TensorFlow is worth it."""
         return self.left is None or self.left > LEAST_FOR_NETS
 
-    def of(self, family: Family, given_up: Collection[str]) -> Share:
+    def of(self, family: Family, given_up: Collection[str], workers: int) -> Share:
         """What a trial that starts now may take.
 
         Args:
             family: its own.
             given_up: families that get no more trials.
+            workers: trials at a time: nets that can run side by side need not wait for each other.
         """
         if self.left is None:
             return Share(None, math.inf)
@@ -102,7 +103,7 @@ class Shares:
             if one.needs_tensorflow and self.tallies[name].seconds is None and name not in given_up
         ]
         first = None if self.tallies[family.name].seconds is not None else FIRST_SHARE * self.left
-        return Share(first, self.left / (1 + len(untimed)))
+        return Share(first, self.left * min(1.0, workers / (1 + len(untimed))))
 
     def beyond(self, share: Share, trial: Trial, seconds: float, pace: float | None) -> float | None:
         """Seconds that all folds would take, where they are more than a family's first trial may; else None.

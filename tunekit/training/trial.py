@@ -14,6 +14,7 @@ pace: seconds of an epoch, where they are counted)     True to go on
 ("done", seconds, peak memory in bytes)
 ("stopped", seconds, peak memory)                      (after an answer that said so)
 ("failed", reason)
+("no room", reason)                                    (files can't be written: no fault of the trial)
 =====================================================  ========================
 
 Epochs are told about once a second, and where the answer is needed: asking after each one would cost more than many an
@@ -23,6 +24,7 @@ epoch takes.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import resource
 import time
@@ -61,6 +63,9 @@ SHARE_TO_BEGIN = 0.5
 
 SAY_EVERY = 1.0
 """Seconds between words about epochs that need no answer."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of a system on which no trial can write its files."""
 
 MOST_REMEMBERED = 256 * 2**20
 """Bytes of rows, over all folds, up to which what is made of them is kept for the next trial in the same process."""
@@ -164,8 +169,9 @@ def run_trial(place: Place, task: TrialTask) -> bool:
         line.tell("stopped", *used())
         return True
     except Exception as error:
-        traceback.print_exc()
-        line.tell("failed", _reason(error))
+        line.tell("no room" if isinstance(error, OSError) and error.errno in NO_ROOM else "failed", _reason(error))
+        with contextlib.suppress(OSError):  # the log is a file, too
+            traceback.print_exc()
         return False
 
 
