@@ -22,8 +22,10 @@ from searches import (  # type: ignore[import-not-found]
 )
 from typer.testing import CliRunner
 
+import tunekit as tk
 from tunekit.bundle import Bundle
 from tunekit.cli import app
+from tunekit.coach import check_study
 from tunekit.errors import TunekitError
 
 LIGHT = "tk.Baseline(), tk.Linear(), tk.XGBoost()"
@@ -186,6 +188,20 @@ def test_run_again_it_resumes(exported, tmp_path) -> None:
     assert summary["trials"][:4] == before
     assert [trial["number"] for trial in summary["trials"]] == list(range(6))
     check_mirror(folder / "mlruns", summary["trials"])
+
+
+def test_what_was_searched_with_another_seed_is_read_with_it(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(90, 3)), columns=["a", "b", "target"])
+
+    def study(seed: int) -> tk.Study:
+        return tk.Study("seeds", data=tk.Table(table, target="target"), families=[tk.Linear()], seed=seed)
+
+    study(5).run(root=tmp_path / "mlruns", trials=1, workers=1, observers=[])  # as search --seed 5 does
+    result = study(0).result(tmp_path / "mlruns")
+    assert result.study.seed == 5
+    assert len(tk.Bundle.load(result.export(tmp_path / "model")).predict(table)) == 90
+    assert not [one for one in check_study(study(0), tmp_path / "mlruns") if one.kind == "other-trials"]
 
 
 def test_a_search_on_other_data_is_refused(searched, tmp_path) -> None:

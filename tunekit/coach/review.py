@@ -70,12 +70,12 @@ def check_study(
     Raises:
         TunekitError: the data can't be loaded or split.
     """
-    prepared = study.prepare()
-    findings = check(study, prepared=prepared)
     try:
         result = study.result(root, storage=storage, artifacts=artifacts)
-    except StudyError:
-        return findings  # it was not searched yet
+    except StudyError:  # it was not searched yet
+        return check(study)
+    prepared = result.study.prepare()
+    findings = check(result.study, prepared=prepared)
     try:
         return most_urgent_first([*findings, *review(result, prepared=prepared)])
     except StudyError as error:

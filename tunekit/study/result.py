@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,11 +41,17 @@ class Result:
 
     @classmethod
     def read(cls, study: Study, site: Site) -> Result:
-        """The trials in the ledger, and the blend of the last search that ended."""
+        """The trials in the ledger, and the blend of the last search that ended.
+
+        Its study has the seed of the search, which `tunekit search --seed` may have said.
+        """
         ledger = study.open_ledger_to_read(site)
         try:
             path = ledger.folder / "result.json"
             facts, ended = ledger.identity, ledger.trials()
+            if facts["seed"] != study.seed:
+                study = copy(study)
+                study.seed = facts["seed"]
             now = {
                 "trials": [trial_summary(trial) for trial in [*ended, *ledger.running()]],
                 **_front(ended, facts["direction"], facts.get("also_minimize") or []),
