@@ -20,7 +20,7 @@ from tunekit.families import Baseline, NetFamily
 from tunekit.ledger import Ledger, write_json
 from tunekit.study.blend import best_first, blend
 from tunekit.study.conductor import Conductor
-from tunekit.study.earlier import bring_bases
+from tunekit.study.earlier import bases_of, bring_bases
 from tunekit.study.effort import Effort, Site, usable_cores
 from tunekit.study.goal import Clock, Goal
 from tunekit.study.keeping import Keeping
@@ -67,8 +67,10 @@ def search(
     """
     clock = Clock(effort.budget, effort.reserve if judge else 0.0)
     check_travels(study.metric, "metric=")
+    awaited = {name for name, _ in bases_of(study)}
     for family in study.families:
-        check_travels(family, f"family {family.name!r}")
+        if family.name not in awaited:  # these have nothing to send before their nets are brought
+            check_travels(family, f"family {family.name!r}")
     prepared = study.prepare()
     with ExitStack() as stack:
         ledger = site.ledger(study.name)
