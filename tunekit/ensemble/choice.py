@@ -26,6 +26,7 @@ from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.ensemble.linear import Linear
 from tunekit.ensemble.selection import Greedy, greedy_selection
 from tunekit.ensemble.threshold import best_threshold, has_threshold
+from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
 COMBINERS: tuple[Combiner, ...] = (Greedy(), Few(), Bagged(), Linear(), Boosted())
@@ -92,7 +93,8 @@ def choose(
     """Choose how to combine candidates, and fit that.
 
     Args:
-        candidates: out-of-fold predictions (n, outputs) of each, rows aligned.
+        candidates: out-of-fold predictions (n, outputs) of each, rows aligned; where none can be scored, the first is
+            used.
         rows: their targets.
         metric: to be improved.
         task: of the data.
@@ -112,21 +114,54 @@ def choose(
     course = Course(candidates, rows, metric, task, new, time.monotonic() + (1 - SPARED) * seconds, seed, select)
     begun = time.monotonic()
     with threadpool_limits(1, "blas"):  # on small matrices, several threads mostly wait for each other
-        course.selection(-1, seconds=SHARE_OF_SELECTING * seconds)
-        course.reserve = 0.5 * (time.monotonic() - begun)
-        return _chosen(course, combiners, polish=polish)
+        try:
+            course.selection(-1, seconds=SHARE_OF_SELECTING * seconds)
+            course.reserve = 0.5 * (time.monotonic() - begun)
+            return _chosen(course, combiners, polish=polish)
+        except MetricError as error:
+            return _best_alone(course, error)
+
+
+def _best_alone(course: Course, error: MetricError) -> Chosen:
+    """The last resort: what was searched for hours must not be lost for a metric that has no value somewhere."""
+    losses = []
+    for one in course.candidates:
+        try:
+            losses.append(course.metric.sign * course.rows.score(course.metric, one))
+        except MetricError:
+            losses.append(math.inf)
+    best = int(np.argmin(losses))  # where none has a score, the first
+    combination = Combination.weighted(course.task, np.eye(len(losses))[best], course.candidates[0].shape[1])
+    name, score = "the best single model", course.metric.sign * losses[best]
+    return Chosen(combination, name, score, False, f"{name}, as no blend can be scored: {error}", ())
 
 
 def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> Chosen:
     first = combiners[0]
     fallback = first.fit(course.selection(-1))
     try:
-        best = simplest = course.simplest(first)
-    except OutOfTimeError:
+        return _compared(course, combiners, fallback, polish=polish)
+    except (OutOfTimeError, MetricError) as error:
         score = course.rows.score(course.metric, course.combined(fallback, np.arange(len(course.rows))))
-        lack = "was too little time" if course.pairs else "were too few rows"
-        why = f"{first.name}, as there {lack} to compare it with others"
+        why = f"{first.name}, not compared with others: {_lack(course, error)}"
         return Chosen(fallback, first.name, score, False, why, (Tried(first.name, None, "used"),))
+
+
+def _lack(course: Course, error: Exception) -> str:
+    """Why nothing could be compared, in words."""
+    if isinstance(error, MetricError):
+        return str(error)
+    return "there was too little time" if course.pairs else "there were too few rows that can be scored"
+
+
+def _compared(course: Course, combiners: Sequence[Combiner], fallback: Combination, *, polish: bool) -> Chosen:
+    """The way that does best on rows apart.
+
+    Raises:
+        OutOfTimeError: there was too little time, or there are too few rows.
+        MetricError: the metric has no value where it is needed.
+    """
+    best = simplest = course.simplest(combiners[0])
     tried: dict[str, Tried] = {}
     single = float((course.metric.sign * course.alone).min())
     for place, combiner in enumerate(combiners[1:], start=1):
@@ -138,6 +173,9 @@ def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> C
             way = course.fit(combiner, now + share)
         except OutOfTimeError:
             tried[combiner.name] = Tried(combiner.name, None, "not compared: it takes longer than there was time for")
+            continue
+        except MetricError as error:
+            tried[combiner.name] = Tried(combiner.name, None, f"not compared: {error}")
             continue
         said = _refused(course, way, best, simplest, single)
         tried[combiner.name] = Tried(combiner.name, way.score, said or "used")
