@@ -526,6 +526,24 @@ def test_a_threshold_is_found_for_rare_classes() -> None:
     assert best_threshold(find_metric("accuracy", "binary", 1), rows, shares[0][:3000]) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.parametrize(("share", "shrunk"), [(0.01, 1.0), (0.003, 0.3), (0.003, 0.02)])
+def test_a_threshold_is_found_where_next_to_no_row_is_positive(share: float, shrunk: float) -> None:
+    random = np.random.default_rng(0)
+    target = (random.random(40_000) < share).astype(float)
+    odds = random.normal(size=40_000) + 3 * target  # calibrated, but for the shrinking
+    found = shrunk / (1 + np.exp(-(3 * odds - 4.5 + np.log(share / (1 - share)))))[:, None]
+    metric = find_metric("f1", "binary", 1)
+    half = Judged(target[:20_000], (np.arange(20_000),))
+    threshold = best_threshold(metric, half, found[:20_000])
+    best = max(
+        metric.score(target[20_000:], found[20_000:] >= one)
+        for one in np.quantile(found, 1 - np.geomspace(1e-4, 0.1, 300))
+    )
+    # Of the other half, the best threshold in hindsight; some sixty positives leave that much noise.
+    assert metric.score(target[20_000:], (found[20_000:] >= threshold).astype(float)) > best - 0.07
+    assert threshold < 0.5 * shrunk + 0.1
+
+
 # The export of each.
 
 

@@ -272,7 +272,7 @@ def _why(course: Course, best: Way, simplest: Way, whole: Combination, tried: di
     if whole.calibration is not None:
         why += f"; calibrated by {whole.calibration.told}"
     if best.said == THRESHOLD:
-        why += f"; the second class is predicted from a probability of {whole.threshold:.2f} on"
+        why += f"; the second class is predicted from a probability of {whole.threshold:.2g} on"
     if best.said:
         why += f" ({unit} {best.score:.5g} on rows apart)"
     refused = [f"{one.name} was {one.said}" for one in others if one.said.startswith("refused")]
