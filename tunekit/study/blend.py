@@ -25,6 +25,10 @@ BASELINE = Baseline.name
 """The family that the blend is judged against, and takes no part in."""
 
 
+FEWEST_BLOCKS = 10
+"""Of test rows in time; of fewer, resamples would hardly differ."""
+
+
 Allowed = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 """Which candidates may become members, given how often each one is."""
 
@@ -220,4 +224,22 @@ def judged_blend(
         names["cheap"] = f"The cheap reference ({cheap.trial.name})"
     target = prepared.data.target[test]
     resampling = derive_seed(limit.seed, "bootstrap")
-    return judge(prepared.metric, target, weight, predictions, names, seed=resampling, seconds=limit.seconds)
+    together = judged_together(prepared)
+    return judge(
+        prepared.metric, target, weight, predictions, names, seed=resampling, seconds=limit.seconds, group=together
+    )
+
+
+def judged_together(prepared: Prepared) -> npt.NDArray[np.int64] | None:
+    """Numbers of the groups of test rows that are right or wrong together; None where each row is by itself.
+
+    Where a target is known only after some time, as of a series, windows overlap that are nearer than that: blocks of
+    time as long are groups (Carlstein 1986), if there are enough of them to tell anything.
+    """
+    data, test = prepared.data, prepared.folds.test
+    if data.group is not None:
+        return data.group[test]
+    if not data.horizon or data.time is None or not len(test):
+        return None
+    blocks = ((data.time[test] - data.time[test].min()) // data.horizon).astype(np.int64)
+    return blocks if len(np.unique(blocks)) >= FEWEST_BLOCKS else None
