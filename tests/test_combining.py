@@ -13,7 +13,17 @@ from blends import CLASSES, House, house, no_nets  # type: ignore[import-not-fou
 
 from tunekit.bundle import Bundle
 from tunekit.data.targets import Target
-from tunekit.ensemble import COMBINERS, Combination, Combiner, Fitting, Judged, choose, greedy_selection
+from tunekit.ensemble import (
+    COMBINERS,
+    Combination,
+    Combiner,
+    Fitting,
+    Judged,
+    choose,
+    greedy_selection,
+    polished_like,
+    score_like,
+)
 from tunekit.ensemble.calibration import Calibration, calibrate, kinds_for
 from tunekit.ensemble.few import Few
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
@@ -542,6 +552,22 @@ def test_a_threshold_is_found_where_next_to_no_row_is_positive(share: float, shr
     # Of the other half, the best threshold in hindsight; some sixty positives leave that much noise.
     assert metric.score(target[20_000:], (found[20_000:] >= threshold).astype(float)) > best - 0.07
     assert threshold < 0.5 * shrunk + 0.1
+
+
+@pytest.mark.parametrize("name", ["f1", "mcc", "logloss"])
+def test_two_copies_of_a_model_are_no_better_than_one(name: str) -> None:
+    """What a threshold or a calibration gains is not credited to blending."""
+    target, (own, *_) = rare(4_000, 0.1, seed=2)
+    own = own**3 if name == "logloss" else own  # far too timid: to be calibrated
+    rows, metric = in_parts(target), find_metric(name, "binary", 1)
+    chosen = choose([own, own], rows, metric, task="binary", combiners=COMBINERS[:1], seed=3)
+    assert chosen.combination.calibration is not None or chosen.combination.threshold != 0.5
+    alone = polished_like(chosen.combination, own, rows, metric, task="binary", seed=3)
+    blended = chosen.combination.apply(np.stack([own, own]))
+    np.testing.assert_allclose(alone.decisive(alone.apply(own[None])), chosen.combination.decisive(blended), rtol=1e-12)
+    apart = score_like(chosen.combination, own, rows, metric, task="binary", seed=3)
+    assert apart == pytest.approx(chosen.score, rel=1e-9)
+    assert score_like(chosen.combination, own, rows, metric, task="binary", seconds=0.0) is None
 
 
 # The export of each.

@@ -306,8 +306,11 @@ def test_the_interval_covers_where_rows_of_a_group_err_together(name: str) -> No
     for seed in range(sets):
         one, other = (random.normal(random.normal(0, 2, 40)[group]) for _ in range(2))
         for whole in sure:
-            some = {"seed": seed, "seconds": 0.0, "group": group if whole else None}
-            low, high = gain_over(metric, np.zeros(1000), None, column(one), column(other), **some).interval
+            drawn = group if whole else None
+            gain = gain_over(
+                metric, np.zeros(1000), None, column(one), column(other), seed=seed, seconds=0, group=drawn
+            )
+            low, high = gain.interval
             sure[whole] += low > 0 or high < 0
     assert sure[True] <= 6  # of 40 at 5%, two are expected; more than six come by chance once in a hundred
     assert sure[False] > 20

@@ -17,13 +17,14 @@ import numpy.typing as npt
 from tunekit.ensemble.bagged import Bagged
 from tunekit.ensemble.boosted import Boosted
 from tunekit.ensemble.calibration import calibrate, kinds_for
-from tunekit.ensemble.combination import Combination
+from tunekit.ensemble.combination import EVEN, Combination
 from tunekit.ensemble.combiner import Combiner
-from tunekit.ensemble.course import Course, OutOfTimeError, Way
+from tunekit.ensemble.course import MOST_FITTED, Course, OutOfTimeError, Way
 from tunekit.ensemble.few import Few
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
 from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.ensemble.linear import Linear
+from tunekit.ensemble.nesting import thinned
 from tunekit.ensemble.selection import Greedy, greedy_selection
 from tunekit.ensemble.threshold import best_threshold, has_threshold
 from tunekit.errors import MetricError
@@ -120,6 +121,68 @@ def choose(
             return _chosen(course, combiners, polish=polish)
         except MetricError as error:
             return _best_alone(course, error)
+
+
+def polished_like(
+    blend: Combination, own: Predictions, rows: Judged, metric: Metric, *, task: str, seed: int = 0
+) -> Combination:
+    """A candidate by itself, with what a blend was given beside its members: a calibration like it, or a threshold.
+
+    Without it, a comparison of the two would credit blending with what any model gains by that.
+
+    Args:
+        blend: that the candidate is compared with.
+        own: out-of-fold predictions (n, outputs) of the candidate.
+        rows: their targets.
+        metric: to be improved.
+        task: of the data.
+        seed: of the rows that are drawn; with that of `choose`, they are the same.
+    """
+    alone = Combination.weighted(task, np.ones(1), own.shape[1])
+    some = thinned(rows, np.arange(len(rows)), MOST_FITTED, seed)
+    for what in _polish_of(blend):
+        alone = _polished_by(what, alone, own[some][None], rows.only(some), metric)
+    return alone
+
+
+def score_like(
+    blend: Combination,
+    own: Predictions,
+    rows: Judged,
+    metric: Metric,
+    *,
+    task: str,
+    seconds: float = math.inf,
+    seed: int = 0,
+) -> float | None:
+    """The score of such a candidate on rows that its calibration or threshold was not fitted on.
+
+    Args:
+        blend: see `polished_like`, as the others.
+        own: out-of-fold predictions (n, outputs) of the candidate.
+        rows: their targets.
+        metric: to be improved.
+        task: of the data.
+        seconds: for it.
+        seed: as of `choose`.
+
+    Returns:
+        None if there is too little time, or too few rows.
+    """
+    course = Course([own], rows, metric, task, None, time.monotonic() + seconds, seed, greedy_selection)
+    try:
+        way = course.simplest(Greedy())
+        for what in _polish_of(blend):
+            way = _adjusted(course, way, what)
+        return way.score
+    except (OutOfTimeError, MetricError):
+        return None
+
+
+def _polish_of(blend: Combination) -> list[str]:
+    """What a blend was given beside its members."""
+    calibration = [] if blend.calibration is None else [blend.calibration.kind]
+    return calibration + ([] if blend.threshold == EVEN else [THRESHOLD])
 
 
 def _best_alone(course: Course, error: MetricError) -> Chosen:
@@ -231,9 +294,13 @@ def _adjusted(course: Course, way: Way, what: str) -> Way:
 def _with(what: str, one: Combination, course: Course, place: int) -> Combination:
     """With a threshold, or a calibration of a kind, fitted on the rows of a fitting."""
     fitting = course.selection(place)
-    shares, rows = one.apply(fitting.stack), fitting.rows
+    return _polished_by(what, one, fitting.stack, fitting.rows, course.metric)
+
+
+def _polished_by(what: str, one: Combination, stack: Predictions, rows: Judged, metric: Metric) -> Combination:
+    shares = one.apply(stack)
     if what == THRESHOLD:
-        return replace(one, threshold=best_threshold(course.metric, rows, shares))
+        return replace(one, threshold=best_threshold(metric, rows, shares))
     return replace(one, calibration=calibrate(what, shares, rows.target, rows.weight))
 
 

@@ -133,7 +133,5 @@ class Effort:
         """Seconds of the budget for selecting and judging the blend, and for ending what watches."""
         if self.budget is None:
             return 0.0
-        longest = max(
-            20.0, self.budget / 30
-        )  # a long search leaves more to choose from
+        longest = max(20.0, self.budget / 30)  # a long search leaves more to choose from
         return min(max(3.0, 0.05 * self.budget), longest, LONGEST_RESERVE)
