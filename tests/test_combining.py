@@ -1,6 +1,7 @@
 """Ways to combine candidates: the same contract for all, how one is chosen, the guard, and the export of each."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,21 @@ from blends import CLASSES, House, house, no_nets  # type: ignore[import-not-fou
 
 from tunekit.bundle import Bundle
 from tunekit.data.targets import Target
-from tunekit.ensemble import COMBINERS, Combination, Combiner, Fitting, Judged, choose, greedy_selection
+from tunekit.ensemble import (
+    COMBINERS,
+    Combination,
+    Combiner,
+    Fitting,
+    Judged,
+    choose,
+    greedy_selection,
+    polished_like,
+    score_like,
+)
 from tunekit.ensemble.calibration import Calibration, calibrate, kinds_for
 from tunekit.ensemble.few import Few
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
-from tunekit.ensemble.nesting import blocks, nested
+from tunekit.ensemble.nesting import blocks, nested, thinned
 from tunekit.ensemble.quick import COUNTS, MANY, MEANS, scores_of
 from tunekit.ensemble.threshold import best_threshold
 from tunekit.errors import ExportError
@@ -178,6 +189,110 @@ def test_every_block_has_both_classes() -> None:
     parts = blocks(rows, np.arange(500), 0)
     assert len(parts) == 10
     assert all(target[part].sum() == 5 for part in parts)
+
+
+def test_few_positives_are_dealt_to_as_many_blocks() -> None:
+    target = np.r_[np.zeros(496), np.ones(4)]
+    parts = blocks(Judged(target, (np.arange(500),)), np.arange(500), 0)
+    assert [target[part].sum() for part in parts] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("groups", [3, 40])
+def test_blocks_have_whole_groups(groups: int) -> None:
+    group = np.random.default_rng(0).integers(0, groups, 1_000)
+    rows = Judged(np.zeros(1_000), (np.arange(1_000),), group=group)
+    judge = np.arange(200, 900)
+    parts = blocks(rows, judge, 0)
+    assert len(parts) == min(groups, 10)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(700))
+    assert sum(len(np.unique(group[judge[part]])) for part in parts) == groups
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.3])
+def test_rows_that_are_drawn_keep_the_shares_of_classes_and_parts(share: float) -> None:
+    target = np.zeros(40_000)
+    target[:: round(1 / share)] = 1
+    rows = in_parts(target)
+    drawn = thinned(rows, np.arange(40_000), 2_000, seed=3)
+    assert len(drawn) == pytest.approx(max(2_000, min(10_000, 50 / share)), abs=10)  # one more for each part and class
+    for part in rows.parts:
+        kept = target[np.intersect1d(drawn, part)]
+        # Drawn in turn: of each class in each part, one more or less than its share, and one at least.
+        assert kept.sum() == pytest.approx(target[part].sum() * len(drawn) / 40_000, abs=1.01)
+        assert kept.sum() >= 1
+
+
+def test_of_many_classes_none_is_lost_where_rows_are_drawn() -> None:
+    target = np.where(np.arange(30_000) % 1_000 == 0, 1.0, np.arange(30_000) % 2 * 2.0)  # the rare one in the middle
+    rows = in_parts(target)
+    drawn = thinned(rows, np.arange(30_000), 2_000, seed=0)
+    assert len(drawn) <= 2_010
+    assert all(len(np.unique(target[np.intersect1d(drawn, part)])) == 3 for part in rows.parts)
+
+
+def test_rows_that_weigh_nothing_neither_fit_nor_judge() -> None:
+    weight = np.where(np.arange(600) < 200, 0.0, 1.0)
+    rows = in_parts(np.random.default_rng(0).normal(size=600), 1, time=np.arange(600.0), weight=weight)
+    for fit, judge in nested(rows, 0):
+        assert weight[fit].all()
+        assert weight[judge].all()
+    assert weight[thinned(rows, np.arange(600), 100, seed=0)].all()
+
+
+def rare(rows: int, share: float, seed: int = 0) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Targets with a rare class, and probabilities of three candidates."""
+    random = np.random.default_rng(seed)
+    target = np.zeros(rows)
+    target[random.permutation(rows)[: round(rows * share)]] = 1
+    odds = random.normal(size=rows) + 3 * target - 4
+    return target, [(1 / (1 + np.exp(-odds - random.normal(size=rows))))[:, None] for _ in range(3)]
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision", "balanced_accuracy"])
+def test_a_rare_class_is_blended(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunekit.ensemble.course.MOST_FITTED", 500)
+    monkeypatch.setattr("tunekit.ensemble.course.MOST_NESTED", (200, 100))
+    target, candidates = rare(6_000, 0.002)
+    for seed in range(3):  # of rows drawn without regard to class, nearly none had both classes in each part
+        rows = Judged(target, tuple(np.concatenate(part) for part in alike(target)))
+        metric = find_metric(name, "binary", 1)
+        assert choose(candidates, rows, metric, task="binary", seed=seed, combiners=COMBINERS[:2]).apart
+
+
+def alike(target: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    """Five parts with the same share of each class."""
+    return [tuple(np.flatnonzero(target == one)[start::5] for one in (0, 1)) for start in range(5)]
+
+
+@pytest.mark.parametrize("how", ["time", "group", "weight"])
+def test_a_stretch_without_a_class_does_not_judge(how: str) -> None:
+    target, candidates = rare(1_000, 0.1)
+    place = np.arange(1_000)
+    more: dict[str, Any] = {"time": place.astype(float)}
+    if how == "weight":
+        more["weight"] = np.where((place >= 250) & (place < 500), 0.0, 1.0)
+    else:
+        target[250:500] = 0
+        more = more if how == "time" else {"group": place // 250}
+    rows = in_parts(target, 1, **more)
+    chosen = choose(candidates, rows, find_metric("roc_auc", "binary", 1), task="binary", combiners=COMBINERS[:2])
+    assert chosen.apart
+    assert np.isfinite(chosen.score)
+
+
+def test_what_no_blend_can_be_scored_by_is_the_best_alone() -> None:
+    """A metric of one's own that has no value for means of predictions."""
+    target, stack = made_up("regression", 300)
+    stack = np.round(stack)
+
+    def whole(truth: np.ndarray, found: np.ndarray) -> float:
+        return float(np.abs(truth - found).mean()) if np.array_equal(found, np.round(found)) else math.nan
+
+    chosen = choose(list(stack), in_parts(target), Metric("whole", whole, "minimize"), task="regression")
+    losses = np.abs(stack[:, :, 0] - target).mean(axis=1)
+    assert chosen.combination.used.tolist() == [losses.argmin()]
+    assert chosen.score == pytest.approx(losses.min(), rel=0.05)  # a mean over parts of the same rows
+    assert "as no blend can be scored" in chosen.why
 
 
 # Quick scores.
@@ -419,6 +534,40 @@ def test_a_threshold_is_found_for_rare_classes() -> None:
     assert metric.score(target[3000:], decided) > metric.score(target[3000:], found) + 0.05
     assert "predicted from a probability of" in chosen.why
     assert best_threshold(find_metric("accuracy", "binary", 1), rows, shares[0][:3000]) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(("share", "shrunk"), [(0.01, 1.0), (0.003, 0.3), (0.003, 0.02)])
+def test_a_threshold_is_found_where_next_to_no_row_is_positive(share: float, shrunk: float) -> None:
+    random = np.random.default_rng(0)
+    target = (random.random(40_000) < share).astype(float)
+    odds = random.normal(size=40_000) + 3 * target  # calibrated, but for the shrinking
+    found = shrunk / (1 + np.exp(-(3 * odds - 4.5 + np.log(share / (1 - share)))))[:, None]
+    metric = find_metric("f1", "binary", 1)
+    half = Judged(target[:20_000], (np.arange(20_000),))
+    threshold = best_threshold(metric, half, found[:20_000])
+    best = max(
+        metric.score(target[20_000:], found[20_000:] >= one)
+        for one in np.quantile(found, 1 - np.geomspace(1e-4, 0.1, 300))
+    )
+    # Of the other half, the best threshold in hindsight; some sixty positives leave that much noise.
+    assert metric.score(target[20_000:], (found[20_000:] >= threshold).astype(float)) > best - 0.07
+    assert threshold < 0.5 * shrunk + 0.1
+
+
+@pytest.mark.parametrize("name", ["f1", "mcc", "logloss"])
+def test_two_copies_of_a_model_are_no_better_than_one(name: str) -> None:
+    """What a threshold or a calibration gains is not credited to blending."""
+    target, (own, *_) = rare(4_000, 0.1, seed=2)
+    own = own**3 if name == "logloss" else own  # far too timid: to be calibrated
+    rows, metric = in_parts(target), find_metric(name, "binary", 1)
+    chosen = choose([own, own], rows, metric, task="binary", combiners=COMBINERS[:1], seed=3)
+    assert chosen.combination.calibration is not None or chosen.combination.threshold != 0.5
+    alone = polished_like(chosen.combination, own, rows, metric, task="binary", seed=3)
+    blended = chosen.combination.apply(np.stack([own, own]))
+    np.testing.assert_allclose(alone.decisive(alone.apply(own[None])), chosen.combination.decisive(blended), rtol=1e-12)
+    apart = score_like(chosen.combination, own, rows, metric, task="binary", seed=3)
+    assert apart == pytest.approx(chosen.score, rel=1e-9)
+    assert score_like(chosen.combination, own, rows, metric, task="binary", seconds=0.0) is None
 
 
 # The export of each.

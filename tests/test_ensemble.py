@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tunekit.ensemble import Judged, greedy_selection, judge
+from tunekit.ensemble import Judged, gain_over, greedy_selection, judge
 from tunekit.errors import StudyError
 from tunekit.metrics import Metric, find_metric
 
@@ -295,6 +295,34 @@ def test_the_interval_covers() -> None:
         held += low <= truth <= high
     # 100 draws at 95% are between 88 and 100 with 99.6%; a 90% or narrower interval would hold in 90 or fewer.
     assert 88 <= held <= 100
+
+
+@pytest.mark.parametrize("name", ["mae", "medae"])  # many resamples at once, and one by one
+def test_the_interval_covers_where_rows_of_a_group_err_together(name: str) -> None:
+    """Two models as good as each other, and which one is better differs by group: the interval says so."""
+    random = np.random.default_rng(0)
+    metric, sets, sure = find_metric(name, "regression", 1), 40, {True: 0, False: 0}
+    group = np.repeat(np.arange(40), 25)
+    for seed in range(sets):
+        one, other = (random.normal(random.normal(0, 2, 40)[group]) for _ in range(2))
+        for whole in sure:
+            drawn = group if whole else None
+            gain = gain_over(
+                metric, np.zeros(1000), None, column(one), column(other), seed=seed, seconds=0, group=drawn
+            )
+            low, high = gain.interval
+            sure[whole] += low > 0 or high < 0
+    assert sure[True] <= 6  # of 40 at 5%, two are expected; more than six come by chance once in a hundred
+    assert sure[False] > 20
+
+
+def test_the_rows_of_a_single_group_are_drawn() -> None:
+    errors = column(np.random.default_rng(0).normal(size=100))
+    alone, none = (
+        gain_over(MAE, np.zeros(100), None, errors, errors + 0.1, seed=0, group=group)
+        for group in (np.full(100, 7), None)
+    )
+    assert alone == none
 
 
 def test_each_that_is_compared_has_its_interval() -> None:

@@ -77,6 +77,14 @@ def test_a_clock_keeps_its_reserve_and_never_goes_below_nothing() -> None:
     assert Clock(10.0, 5.0, begun - 7.0).left == 0.0
 
 
+@pytest.mark.parametrize(
+    ("budget", "reserve"),
+    [("20s", 3.0), ("2m", 6.0), ("5m", 15.0), ("10m", 20.0), ("30m", 60.0), ("1h", 120.0), ("10h", 120.0)],
+)
+def test_a_longer_search_has_more_time_for_its_blend(budget: str, reserve: float, tmp_path: Path) -> None:
+    assert Effort.of(Site(tmp_path), budget=budget).reserve == reserve
+
+
 def complete(family: str, score: float, seconds: float) -> Trial:
     ended = trial(score)
     ended.family, ended.fit_seconds = family, seconds

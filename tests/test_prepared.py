@@ -6,6 +6,7 @@ import pytest
 
 import tunekit as tk
 from tunekit.errors import DataError
+from tunekit.study.blend import judged_together
 from tunekit.study.prepared import UNSEEN, prepare
 
 
@@ -40,3 +41,24 @@ def test_probes_have_a_gap_in_each_column_unseen_levels_and_a_row_of_nothing():
     assert (probes["kind"] == UNSEEN).sum() == 1
     assert np.isnan(probes["x"][-1])
     assert probes["kind"][-1] == ""
+
+
+def test_test_rows_of_a_group_or_of_overlapping_windows_are_judged_together():
+    frame = pd.DataFrame({"patient": np.arange(200) // 5, "x": np.arange(200) % 7, "y": np.arange(200.0)})
+    of_patients = prepare(tk.Table(frame, target="y", group="patient").load(), tk.GroupKFold(3, test=0.2), "rmse", 0)
+    group = judged_together(of_patients)
+    assert group is not None
+    assert len(np.unique(group)) == len(group) / 5
+
+    def blocks(delay: int) -> list[int] | None:
+        counts = pd.DataFrame({"day": np.arange(300), "count": np.arange(300.0) % 11})
+        series = tk.Series(counts, target="count", time="day", lookback=5, delay=delay).load()
+        found = judged_together(prepare(series, tk.TimeSplit(3, test=0.2), "rmse", 0))
+        return None if found is None else list(np.bincount(found))
+
+    found = blocks(delay=4)
+    assert found is not None
+    assert set(found[:-1]) == {4}
+    assert blocks(delay=10) is None, "six blocks tell too little"
+    alone = prepare(tk.Table(frame[["x", "y"]], target="y").load(), tk.KFold(3, test=0.2), "rmse", 0)
+    assert judged_together(alone) is None

@@ -17,15 +17,17 @@ import numpy.typing as npt
 from tunekit.ensemble.bagged import Bagged
 from tunekit.ensemble.boosted import Boosted
 from tunekit.ensemble.calibration import calibrate, kinds_for
-from tunekit.ensemble.combination import Combination
+from tunekit.ensemble.combination import EVEN, Combination
 from tunekit.ensemble.combiner import Combiner
-from tunekit.ensemble.course import Course, OutOfTimeError, Way
+from tunekit.ensemble.course import MOST_FITTED, Course, OutOfTimeError, Way
 from tunekit.ensemble.few import Few
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
 from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.ensemble.linear import Linear
+from tunekit.ensemble.nesting import thinned
 from tunekit.ensemble.selection import Greedy, greedy_selection
 from tunekit.ensemble.threshold import best_threshold, has_threshold
+from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
 COMBINERS: tuple[Combiner, ...] = (Greedy(), Few(), Bagged(), Linear(), Boosted())
@@ -92,7 +94,8 @@ def choose(
     """Choose how to combine candidates, and fit that.
 
     Args:
-        candidates: out-of-fold predictions (n, outputs) of each, rows aligned.
+        candidates: out-of-fold predictions (n, outputs) of each, rows aligned; where none can be scored, the first is
+            used.
         rows: their targets.
         metric: to be improved.
         task: of the data.
@@ -112,21 +115,116 @@ def choose(
     course = Course(candidates, rows, metric, task, new, time.monotonic() + (1 - SPARED) * seconds, seed, select)
     begun = time.monotonic()
     with threadpool_limits(1, "blas"):  # on small matrices, several threads mostly wait for each other
-        course.selection(-1, seconds=SHARE_OF_SELECTING * seconds)
-        course.reserve = 0.5 * (time.monotonic() - begun)
-        return _chosen(course, combiners, polish=polish)
+        try:
+            course.selection(-1, seconds=SHARE_OF_SELECTING * seconds)
+            course.reserve = 0.5 * (time.monotonic() - begun)
+            return _chosen(course, combiners, polish=polish)
+        except MetricError as error:
+            return _best_alone(course, error)
+
+
+def polished_like(
+    blend: Combination, own: Predictions, rows: Judged, metric: Metric, *, task: str, seed: int = 0
+) -> Combination:
+    """A candidate by itself, with what a blend was given beside its members: a calibration like it, or a threshold.
+
+    Without it, a comparison of the two would credit blending with what any model gains by that.
+
+    Args:
+        blend: that the candidate is compared with.
+        own: out-of-fold predictions (n, outputs) of the candidate.
+        rows: their targets.
+        metric: to be improved.
+        task: of the data.
+        seed: of the rows that are drawn; with that of `choose`, they are the same.
+    """
+    alone = Combination.weighted(task, np.ones(1), own.shape[1])
+    some = thinned(rows, np.arange(len(rows)), MOST_FITTED, seed)
+    for what in _polish_of(blend):
+        alone = _polished_by(what, alone, own[some][None], rows.only(some), metric)
+    return alone
+
+
+def score_like(
+    blend: Combination,
+    own: Predictions,
+    rows: Judged,
+    metric: Metric,
+    *,
+    task: str,
+    seconds: float = math.inf,
+    seed: int = 0,
+) -> float | None:
+    """The score of such a candidate on rows that its calibration or threshold was not fitted on.
+
+    Args:
+        blend: see `polished_like`, as the others.
+        own: out-of-fold predictions (n, outputs) of the candidate.
+        rows: their targets.
+        metric: to be improved.
+        task: of the data.
+        seconds: for it.
+        seed: as of `choose`.
+
+    Returns:
+        None if there is too little time, or too few rows.
+    """
+    course = Course([own], rows, metric, task, None, time.monotonic() + seconds, seed, greedy_selection)
+    try:
+        way = course.simplest(Greedy())
+        for what in _polish_of(blend):
+            way = _adjusted(course, way, what)
+        return way.score
+    except (OutOfTimeError, MetricError):
+        return None
+
+
+def _polish_of(blend: Combination) -> list[str]:
+    """What a blend was given beside its members."""
+    calibration = [] if blend.calibration is None else [blend.calibration.kind]
+    return calibration + ([] if blend.threshold == EVEN else [THRESHOLD])
+
+
+def _best_alone(course: Course, error: MetricError) -> Chosen:
+    """The last resort: what was searched for hours must not be lost for a metric that has no value somewhere."""
+    losses = []
+    for one in course.candidates:
+        try:
+            losses.append(course.metric.sign * course.rows.score(course.metric, one))
+        except MetricError:
+            losses.append(math.inf)
+    best = int(np.argmin(losses))  # where none has a score, the first
+    combination = Combination.weighted(course.task, np.eye(len(losses))[best], course.candidates[0].shape[1])
+    name, score = "the best single model", course.metric.sign * losses[best]
+    return Chosen(combination, name, score, False, f"{name}, as no blend can be scored: {error}", ())
 
 
 def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> Chosen:
     first = combiners[0]
     fallback = first.fit(course.selection(-1))
     try:
-        best = simplest = course.simplest(first)
-    except OutOfTimeError:
+        return _compared(course, combiners, fallback, polish=polish)
+    except (OutOfTimeError, MetricError) as error:
         score = course.rows.score(course.metric, course.combined(fallback, np.arange(len(course.rows))))
-        lack = "was too little time" if course.pairs else "were too few rows"
-        why = f"{first.name}, as there {lack} to compare it with others"
+        why = f"{first.name}, not compared with others: {_lack(course, error)}"
         return Chosen(fallback, first.name, score, False, why, (Tried(first.name, None, "used"),))
+
+
+def _lack(course: Course, error: Exception) -> str:
+    """Why nothing could be compared, in words."""
+    if isinstance(error, MetricError):
+        return str(error)
+    return "there was too little time" if course.pairs else "there were too few rows that can be scored"
+
+
+def _compared(course: Course, combiners: Sequence[Combiner], fallback: Combination, *, polish: bool) -> Chosen:
+    """The way that does best on rows apart.
+
+    Raises:
+        OutOfTimeError: there was too little time, or there are too few rows.
+        MetricError: the metric has no value where it is needed.
+    """
+    best = simplest = course.simplest(combiners[0])
     tried: dict[str, Tried] = {}
     single = float((course.metric.sign * course.alone).min())
     for place, combiner in enumerate(combiners[1:], start=1):
@@ -138,6 +236,9 @@ def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> C
             way = course.fit(combiner, now + share)
         except OutOfTimeError:
             tried[combiner.name] = Tried(combiner.name, None, "not compared: it takes longer than there was time for")
+            continue
+        except MetricError as error:
+            tried[combiner.name] = Tried(combiner.name, None, f"not compared: {error}")
             continue
         said = _refused(course, way, best, simplest, single)
         tried[combiner.name] = Tried(combiner.name, way.score, said or "used")
@@ -193,9 +294,13 @@ def _adjusted(course: Course, way: Way, what: str) -> Way:
 def _with(what: str, one: Combination, course: Course, place: int) -> Combination:
     """With a threshold, or a calibration of a kind, fitted on the rows of a fitting."""
     fitting = course.selection(place)
-    shares, rows = one.apply(fitting.stack), fitting.rows
+    return _polished_by(what, one, fitting.stack, fitting.rows, course.metric)
+
+
+def _polished_by(what: str, one: Combination, stack: Predictions, rows: Judged, metric: Metric) -> Combination:
+    shares = one.apply(stack)
     if what == THRESHOLD:
-        return replace(one, threshold=best_threshold(course.metric, rows, shares))
+        return replace(one, threshold=best_threshold(metric, rows, shares))
     return replace(one, calibration=calibrate(what, shares, rows.target, rows.weight))
 
 
@@ -234,7 +339,7 @@ def _why(course: Course, best: Way, simplest: Way, whole: Combination, tried: di
     if whole.calibration is not None:
         why += f"; calibrated by {whole.calibration.told}"
     if best.said == THRESHOLD:
-        why += f"; the second class is predicted from a probability of {whole.threshold:.2f} on"
+        why += f"; the second class is predicted from a probability of {whole.threshold:.2g} on"
     if best.said:
         why += f" ({unit} {best.score:.5g} on rows apart)"
     refused = [f"{one.name} was {one.said}" for one in others if one.said.startswith("refused")]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -58,7 +59,7 @@ class Course:
     _fittings: dict[int, Fitting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.pairs = nested(self.rows, self.seed)
+        self.pairs = [pair for pair in nested(self.rows, self.seed) if all(map(self._can_be_scored, pair))]
         self.parts = [blocks(self.rows, judge, self.seed + place) for place, (_, judge) in enumerate(self.pairs)]
 
     def selection(self, place: int, seconds: float = math.inf) -> Fitting:
@@ -73,6 +74,15 @@ class Course:
                 stack, rows, self.metric, self.task, weights, self.deadline, self.seed + place + 1
             )
         return self._fittings[place]
+
+    def _can_be_scored(self, some: Rows) -> bool:
+        """Whether the metric has a value in each part of some rows: of one class, many have none."""
+        try:
+            with np.errstate(all="ignore"), _unwarned():
+                found = scores_of(self.metric, self.rows.only(some), self.candidates[0][some][None])
+        except MetricError:
+            return False
+        return bool(np.isfinite(found).all())
 
     def stack(self, some: Rows) -> Predictions:
         """Predictions of some rows: (candidates, rows, outputs)."""
@@ -123,7 +133,8 @@ class Course:
 
     def _loss(self, shares: Predictions, rows: Rows) -> float:
         try:
-            return self.metric.sign * self.rows.score_of(self.metric, shares, rows)
+            with _unwarned():
+                return self.metric.sign * self.rows.score_of(self.metric, shares, rows)
         except MetricError:  # too few rows for the metric, such as those of one class
             return math.nan
 
@@ -136,6 +147,14 @@ class Course:
         ]
         mean: npt.NDArray[np.float64] = np.mean(scores, axis=0)
         return mean
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """What scikit-learn warns of, such as classes that few rows lack, is told by the score, or matters to nobody."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @dataclass(frozen=True)

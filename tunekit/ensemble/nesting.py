@@ -22,12 +22,22 @@ BLOCK = 50
 MOST_BLOCKS = 10
 """Per part."""
 
+MOST_CLASSES = 100
+"""Different targets up to which each of them is kept where rows are drawn, as the classes that they may be."""
+
+OF_RARER = 50
+"""Rows of the rarer of two classes that are kept where rows are drawn, if there are so many: with fewer, scores say
+little."""
+
+TIMES_AS_MANY = 5
+"""As many rows as were wanted that are drawn for it, at most."""
+
 
 def nested(rows: Judged, seed: int) -> list[tuple[Rows, Rows]]:
     """Pairs of (rows to fit on, rows to judge on), as the split of the study divides them.
 
     Folds judge in turn. In time, earlier rows fit and later ones judge. The rows of a single fold are cut, with groups
-    whole.
+    whole. Rows that weigh nothing are on neither side.
 
     Args:
         rows: what is to be divided.
@@ -42,6 +52,7 @@ def nested(rows: Judged, seed: int) -> list[tuple[Rows, Rows]]:
             for place, judge in enumerate(parts)
             if len(parts) > 1
         ]
+    pairs = [(_weighing(rows, fit), _weighing(rows, judge)) for fit, judge in pairs]
     return [(fit, judge) for fit, judge in pairs if min(len(fit), len(judge)) >= FEWEST and _learnable(rows, fit)]
 
 
@@ -66,9 +77,7 @@ def _forward(rows: Judged, time: npt.NDArray[np.float64]) -> list[tuple[Rows, Ro
 def _cut(rows: Judged, seed: int) -> list[Rows]:
     random = np.random.default_rng(seed)
     if rows.group is not None:
-        groups, place = np.unique(rows.group, return_inverse=True)
-        cuts = random.permutation(len(groups))[place] % CUTS
-        return [np.flatnonzero(cuts == cut) for cut in range(CUTS) if (cuts == cut).any()]
+        return _whole_groups(rows.group, CUTS, random)
     return dealt(rows, np.arange(len(rows)), CUTS, random)
 
 
@@ -81,19 +90,74 @@ def dealt(rows: Judged, some: Rows, count: int, random: np.random.Generator) -> 
 
 
 def blocks(rows: Judged, judge: Rows, seed: int) -> list[Rows]:
-    """Positions within `judge`, in parts to measure a difference on: in time in its order, else dealt."""
+    """Positions within `judge`, in parts to measure a difference on: in time in its order, else dealt, groups whole."""
     count = int(np.clip(len(judge) // BLOCK, 1, MOST_BLOCKS))
     if rows.time is not None:
         return list(np.array_split(np.argsort(rows.time[judge], kind="stable"), count))
-    everything = np.arange(len(judge))
-    return dealt(rows.only(judge), everything, count, np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    if rows.group is not None:
+        return _whole_groups(rows.group[judge], count, random)
+    classes = np.unique(rows.target[judge], return_counts=True)[1]
+    count = min(count, int(classes.min())) if len(classes) == 2 else count  # both in each
+    return dealt(rows.only(judge), np.arange(len(judge)), count, random)
+
+
+def _whole_groups(group: Rows, count: int, random: np.random.Generator) -> list[Rows]:
+    """Positions in so many parts at most, each group in one of them: rows of one group are right or wrong together."""
+    groups, place = np.unique(group, return_inverse=True)
+    cuts = (random.permutation(len(groups)) % count)[place]
+    return [np.flatnonzero(cuts == cut) for cut in range(min(count, len(groups)))]
 
 
 def thinned(rows: Judged, some: Rows, most: int, seed: int) -> Rows:
-    """At most so many of some rows, drawn without order: weights need no more, and time is short."""
+    """About so many of some rows at most, drawn without order: weights need no more, and time is short.
+
+    Each part keeps its share, and each target its share of the part: average precision, thresholds and calibrations
+    depend on how rare a class is, so that more of the rare class alone would answer another question. Where it would
+    nearly vanish, more rows are drawn of both classes instead; and one row of each class stays in each part, without
+    which some metrics have no score.
+
+    Args:
+        rows: with their parts.
+        some: to draw from.
+        most: how many to draw, up to `TIMES_AS_MANY` times as many where one of two classes is rare.
+        seed: of the draw.
+    """
     if len(some) <= most:
         return some
-    return np.sort(np.random.default_rng(seed).permutation(some)[:most])
+    random = np.random.default_rng(seed)
+    some = random.permutation(_weighing(rows, some))
+    part, target = _part_of(rows)[some], rows.target[some]
+    if target.ndim > 1:  # a score leaves out the targets that rows can't judge
+        target = np.zeros(len(some))
+    order = np.lexsort((target, part))
+    share = _share(target, most)
+    kept = np.diff(np.floor(np.arange(len(some) + 1) * share + random.random())) > 0  # one in 1 / share, in turn
+    if len(np.unique(target)) <= MOST_CLASSES:
+        first = np.r_[True, (np.diff(part[order]) != 0) | (np.diff(target[order]) != 0)]
+        lost = np.add.reduceat(kept, np.flatnonzero(first), dtype=np.int64) == 0
+        kept[np.flatnonzero(first)[lost]] = True
+    return np.sort(some[order[kept]])
+
+
+def _share(target: npt.NDArray[np.float64], most: int) -> float:
+    """Of the rows, what is drawn."""
+    counts = np.unique(target, return_counts=True)[1]
+    wanted = max(most, min(TIMES_AS_MANY * most, OF_RARER * len(target) / counts.min())) if len(counts) == 2 else most
+    return min(1.0, wanted / len(target))
+
+
+def _part_of(rows: Judged) -> Rows:
+    """(n,): the number of each row's part."""
+    found = np.zeros(len(rows), dtype=np.int64)
+    for number, part in enumerate(rows.parts):
+        found[part] = number
+    return found
+
+
+def _weighing(rows: Judged, some: Rows) -> Rows:
+    """Without the rows that weigh nothing: a mean over these alone has no value."""
+    return some if rows.weight is None else some[rows.weight[some] > 0]
 
 
 def _learnable(rows: Judged, fit: Rows) -> bool:

@@ -40,8 +40,13 @@ def resampled(
     predictions: Mapping[str, Predictions],
     seed: int,
     seconds: float,
+    group: Rows | None = None,
 ) -> dict[str, Floats]:
     """Score predictions on resamples of the rows, all on the same ones.
+
+    Rows of a group, such as those of one patient, are right or wrong together: that many of them agree says little, and
+    so whole groups are drawn (Davison and Hinkley 1997, section 3.8). Of a single group, nothing tells how much others
+    differ: its rows are drawn.
 
     Args:
         metric: of the scores.
@@ -50,17 +55,19 @@ def resampled(
         predictions: (n, outputs) each.
         seed: of the resampling.
         seconds: for it; with little time there are fewer resamples than `RESAMPLES`, but at least `FEWEST`.
+        group: (n,) numbers of groups that are drawn whole, or None.
 
     Returns:
         (samples,) scores of each, without the samples that can't be scored, such as those without one of the classes.
     """
     random, rows = np.random.default_rng(seed), len(target)
+    place = None if group is None else np.unique(group, return_inverse=True)[1]
     ways = {name: _at_once(metric, target, one) for name, one in predictions.items()}
     found: dict[str, list[Floats]] = {name: [] for name in predictions}
     most = min(max(AT_ONCE // rows, 1), RESAMPLES if all(ways.values()) else ONE_BY_ONE)
     deadline, done = time.monotonic() + seconds, 0
     while done < RESAMPLES and (done < FEWEST or time.monotonic() < deadline):
-        drawn = [random.integers(0, rows, rows) for _ in range(min(most, RESAMPLES - done))]
+        drawn = [_drawn(random, rows, place) for _ in range(min(most, RESAMPLES - done))]
         counts = np.stack([_counts(some, weight, rows) for some in drawn])
         scores = {
             name: way(counts) if way else _one_by_one(metric, target, weight, predictions[name], drawn)
@@ -71,6 +78,21 @@ def resampled(
             found[name].append(values[usable])
         done += len(drawn)
     return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _drawn(random: np.random.Generator, rows: int, place: Rows | None) -> Rows:
+    """Positions of rows, drawn with replacement: as many rows, or as many groups, as there are.
+
+    Args:
+        random: draws.
+        rows: how many there are.
+        place: (n,) the number of each row's group, or None.
+    """
+    if place is None or not place.any():
+        return random.integers(0, rows, rows)
+    groups = int(place.max()) + 1
+    times = np.bincount(random.integers(0, groups, groups), minlength=groups)
+    return np.repeat(np.arange(rows), times[place])
 
 
 def _counts(drawn: Rows, weight: Floats | None, rows: int) -> Floats:

@@ -15,7 +15,12 @@ COUNTED = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "f1_weighted", "f1
 """Scorers whose best threshold weighs two kinds of errors. Precision or recall alone would want all rows, or none."""
 
 GRID = 60
-"""Thresholds that are compared: quantiles of the probabilities."""
+"""Thresholds that are compared: so many quantiles of the probabilities of all rows, and of those of either class.
+
+Of a rare class, all that matters is decided among the highest hundredth of all rows."""
+
+CLOSEST = 1e-6
+"""A threshold is at least so far from 0 and 1: an export's float32 tells no nearer ones apart."""
 
 FLAT = 0.1
 """Standard deviations of the grid's scores by which a threshold may be worse than the best and count as good."""
@@ -34,10 +39,12 @@ def best_threshold(metric: Metric, rows: Judged, shares: Predictions) -> float:
         rows: n targets.
         shares: probabilities (n, 1).
     """
-    grid = np.unique(np.append(np.quantile(shares, np.linspace(0.02, 0.98, GRID)), EVEN))
-    grid = grid[(grid > 0.01) & (grid < 0.99)]
+    some = [shares, *(shares[rows.target == one] for one in np.unique(rows.target))]
+    quantiles = [np.quantile(one, np.linspace(0.02, 0.98, GRID)) for one in some]
+    grid = np.unique(np.clip(np.append(np.concatenate(quantiles), EVEN), CLOSEST, 1.0 - CLOSEST))
     whole = replace(rows, parts=(np.arange(len(rows)),))
-    losses = metric.sign * scores_of(metric, whole, (shares[None] >= grid[:, None, None]).astype(float))
+    decided = ((shares >= one).astype(float)[None] for one in grid)  # one by one: all at once would take memory
+    losses = metric.sign * np.concatenate([scores_of(metric, whole, one) for one in decided])
     good = losses <= losses.min() + FLAT * losses.std()
     best = int(losses.argmin())
     low, high = best, best

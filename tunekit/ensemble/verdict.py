@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.ensemble.judged import Predictions
+from tunekit.ensemble.judged import Predictions, Rows
 from tunekit.ensemble.resampling import resampled
 from tunekit.metrics import Metric
 
@@ -54,6 +54,7 @@ def judge(
     *,
     seed: int,
     seconds: float = math.inf,
+    group: Rows | None = None,
 ) -> Judgement:
     """Score on the test rows with paired bootstrap intervals (Efron 1979).
 
@@ -65,9 +66,10 @@ def judge(
         names: how to call "single" and "cheap" in words, and "members" (how many the blend has).
         seed: of the resampling.
         seconds: for the resampling; with little time there are fewer samples: see `resampled`.
+        group: (n,) numbers of the groups whose rows are right or wrong together, or None; see `resampled`.
     """
     scores = {name: metric.score(target, one, weight) for name, one in predictions.items()}
-    drawn = resampled(metric, target, weight, predictions, seed, seconds)
+    drawn = resampled(metric, target, weight, predictions, seed, seconds, group)
     sign = -metric.sign
     gains = sign * (drawn["blend"] - drawn["single"])
     gain = sign * (scores["blend"] - scores["single"])
@@ -118,6 +120,7 @@ def gain_over(
     *,
     seed: int,
     seconds: float = math.inf,
+    group: Rows | None = None,
 ) -> Gain:
     """How much better the first predictions are than the second, with a paired bootstrap interval (Efron 1979).
 
@@ -129,9 +132,10 @@ def gain_over(
         other: (n, outputs).
         seed: of the resampling.
         seconds: for the resampling; see `judge`.
+        group: see `judge`.
     """
     sign = -metric.sign
-    drawn = resampled(metric, target, weight, {"one": one, "other": other}, seed, seconds)
+    drawn = resampled(metric, target, weight, {"one": one, "other": other}, seed, seconds, group)
     gain = sign * (metric.score(target, one, weight) - metric.score(target, other, weight))
     return Gain(gain, _interval(sign * (drawn["one"] - drawn["other"])))
 

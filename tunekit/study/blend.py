@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.ensemble import COMBINERS, Chosen, Combination, Combiner, Judgement, choose, greedy_selection, judge
+from tunekit.bundle.tasks import EVEN
+from tunekit.ensemble import (
+    COMBINERS,
+    Chosen,
+    Combination,
+    Combiner,
+    Judgement,
+    choose,
+    greedy_selection,
+    judge,
+    polished_like,
+    score_like,
+)
 from tunekit.families import Baseline
 from tunekit.ledger import Ledger
 from tunekit.study.prepared import Prepared
@@ -21,8 +34,15 @@ MOST_CANDIDATES = 30
 """So many of the best complete trials, and each family's best, are considered for the blend if not said otherwise."""
 
 
+COMBINING = "combining"
+"""Names the seed by which rows are drawn and cut to choose a blend."""
+
 BASELINE = Baseline.name
 """The family that the blend is judged against, and takes no part in."""
+
+
+FEWEST_BLOCKS = 10
+"""Of test rows in time; of fewer, resamples would hardly differ."""
 
 
 Allowed = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
@@ -64,7 +84,8 @@ class Blend:
         single: the best single candidate by its score.
         judgement: on the test rows.
         cheap: the best candidate of a cheap family, unless it is the single or there is none.
-        alone: by a trial's number, its score on the rows that `chosen.score` is on, where these are apart.
+        alone: by a trial's number, its score on the rows that `chosen.score` is on, where these are apart; of the
+            single and the cheap one with a calibration or a threshold of their own, where the blend has one.
     """
 
     members: tuple[tuple[Candidate, float], ...]
@@ -73,7 +94,7 @@ class Blend:
     single: Candidate
     judgement: Judgement
     cheap: Candidate | None = None
-    alone: Mapping[int, float] = field(default_factory=dict)
+    alone: Mapping[int, float | None] = field(default_factory=dict)
 
 
 def load_candidate(ledger: Ledger, trial: Trial, prepared: Prepared) -> Candidate:
@@ -137,9 +158,14 @@ def blend(
         return None
     # A constant would be chosen to shrink the others towards it, which later rows rarely bear out.
     able = [one for one in candidates if one.trial.family != BASELINE] or candidates
+    deadline = time.monotonic() + seconds / 2
     members, chosen, combination = combined(able, prepared, seed, seconds / 2)
     reference = next((one for one in candidates if one.trial.family in cheap), None)
     reference = None if reference is candidates[0] else reference
+    alone: dict[int, float | None] = dict(zip((one.trial.number for one in able), chosen.alone, strict=False))
+    if chosen.alone and is_polished(combination):
+        judged = [one for one in (candidates[0], reference) if one is not None]
+        alone |= _alone_apart(judged, combination, prepared, seed, deadline)
     return Blend(
         members=members,
         chosen=chosen,
@@ -147,8 +173,45 @@ def blend(
         single=candidates[0],
         judgement=judged_blend(members, combination, candidates, reference, prepared, Limit(seed, seconds / 2)),
         cheap=reference,
-        alone=dict(zip((one.trial.number for one in able), chosen.alone, strict=False)),
+        alone=alone,
     )
+
+
+def is_polished(combination: Combination) -> bool:
+    """Whether a calibration or a threshold was fitted beside the members' weights."""
+    return combination.calibration is not None or combination.threshold != EVEN
+
+
+def _alone_apart(
+    candidates: Sequence[Candidate], combination: Combination, prepared: Prepared, seed: int, deadline: float
+) -> dict[int, float | None]:
+    """By a trial's number, its score on rows apart with what the blend was given; None where there is no time."""
+    return {
+        one.trial.number: score_like(
+            combination,
+            one.out_of_fold,
+            prepared.judged,
+            prepared.metric,
+            task=prepared.data.task,
+            seconds=max(0.0, deadline - time.monotonic()),
+            seed=derive_seed(seed, COMBINING),
+        )
+        for one in candidates
+    }
+
+
+def polished_alone(candidate: Candidate, blend: Combination, prepared: Prepared, seed: int) -> Combination:
+    """A candidate by itself, with a calibration or a threshold of its own where the blend has one.
+
+    Args:
+        candidate: with its predictions out of fold.
+        blend: that it is compared with.
+        prepared: the rows.
+        seed: of the study.
+    """
+    metric, task = prepared.metric, prepared.data.task
+    seed = derive_seed(seed, COMBINING)
+    return polished_like(blend, candidate.out_of_fold, prepared.judged, metric, task=task, seed=seed)
 
 
 def combined(
@@ -178,7 +241,7 @@ def combined(
         task=prepared.data.task,
         new=[one.unlabelled[:tests] for one in able],
         seconds=seconds,
-        seed=derive_seed(seed, "combining"),
+        seed=derive_seed(seed, COMBINING),
         combiners=combiners,
         select=partial(greedy_selection, allowed=allowed),
     )
@@ -204,20 +267,46 @@ def judged_blend(
     prepared: Prepared,
     limit: Limit,
 ) -> Judgement:
-    """Judge a blend on the test rows, against the best of the candidates, the baseline and a cheap one."""
+    """Judge a blend on the test rows, against the best of the candidates, the baseline and a cheap one.
+
+    The single ones, too, get a calibration or a threshold where the blend has one, as an export of them alone does.
+    """
     test = prepared.folds.test
     rows = slice(0, len(test))
     single = candidates[0]
     blended = combination.apply(np.stack([one.unlabelled[rows] for one, _ in members]))
-    predictions = {"blend": combination.decisive(blended), "single": single.unlabelled[rows]}
+
+    def alone(one: Candidate) -> npt.NDArray[np.float64]:
+        own = polished_alone(one, combination, prepared, limit.seed)
+        return own.decisive(own.apply(one.unlabelled[None, rows]))
+
+    predictions = {"blend": combination.decisive(blended), "single": alone(single)}
     baseline = next((one for one in candidates if one.trial.family == BASELINE), None)
     if baseline is not None:
         predictions["baseline"] = baseline.unlabelled[rows]
     weight = None if prepared.data.weight is None else prepared.data.weight[test]
     names = {"single": f"the best single model ({single.trial.name})", "members": str(len(members))}
     if cheap is not None:
-        predictions["cheap"] = cheap.unlabelled[rows]
+        predictions["cheap"] = alone(cheap)
         names["cheap"] = f"The cheap reference ({cheap.trial.name})"
     target = prepared.data.target[test]
     resampling = derive_seed(limit.seed, "bootstrap")
-    return judge(prepared.metric, target, weight, predictions, names, seed=resampling, seconds=limit.seconds)
+    together = judged_together(prepared)
+    return judge(
+        prepared.metric, target, weight, predictions, names, seed=resampling, seconds=limit.seconds, group=together
+    )
+
+
+def judged_together(prepared: Prepared) -> npt.NDArray[np.int64] | None:
+    """Numbers of the groups of test rows that are right or wrong together; None where each row is by itself.
+
+    Where a target is known only after some time, as of a series, windows overlap that are nearer than that: blocks of
+    time as long are groups (Carlstein 1986), if there are enough of them to tell anything.
+    """
+    data, test = prepared.data, prepared.folds.test
+    if data.group is not None:
+        return data.group[test]
+    if not data.horizon or data.time is None or not len(test):
+        return None
+    blocks = ((data.time[test] - data.time[test].min()) // data.horizon).astype(np.int64)
+    return blocks if len(np.unique(blocks)) >= FEWEST_BLOCKS else None

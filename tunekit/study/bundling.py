@@ -25,7 +25,7 @@ from tunekit.families.base import load_facts
 from tunekit.families.neighbors import KIND as NEIGHBORS
 from tunekit.families.student import Student
 from tunekit.ledger import Ledger
-from tunekit.study.blend import Candidate, load_candidate
+from tunekit.study.blend import Candidate, is_polished, load_candidate, polished_alone
 from tunekit.study.earlier import bring_bases
 from tunekit.study.prepared import Prepared
 from tunekit.study.serving import Serving, costs_text
@@ -148,8 +148,10 @@ def _as_wanted(
     """The blend of a summary, its members fitted once more where that is wanted."""
     from tunekit.study.refit import refitted, refitted_in_time
 
-    ensemble = summary["ensemble"]
-    candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in ensemble["members"]]
+    members = summary["ensemble"]["members"]
+    candidates = [load_candidate(ledger, trials[member["trial"]], prepared) for member in members]
+    ensemble = _alone_as_judged(study, prepared, candidates[0], summary)
+    summary = {**summary, "ensemble": ensemble}
     plan = _planned(study, prepared, candidates, summary)
     if not wanted.refit:
         return summary, plan, candidates
@@ -164,6 +166,22 @@ def _as_wanted(
         told = {"told": f"fitted once more on all {len(prepared.data):,} rows, unjudged: {', '.join(names) or 'none'}"}
     summary = {**summary, "ensemble": {**ensemble, "refit": told}}
     return summary, _planned(study, prepared, candidates, summary), candidates
+
+
+def _alone_as_judged(study: Study, prepared: Prepared, candidate: Candidate, summary: dict[str, Any]) -> dict[str, Any]:
+    """The "ensemble" of a summary; of a trial alone, with the calibration or the threshold by which it was judged."""
+    ensemble: dict[str, Any] = summary["ensemble"]
+    blend = summary.get("blend") or {}
+    if blend.get("combination") is None:
+        return ensemble
+    weights = np.array([member["weight"] for member in blend["members"]])
+    like = Combination.from_plain(blend["combination"]["fitted"], prepared.data.task, weights)
+    own = polished_alone(candidate, like, prepared, study.seed)
+    if not is_polished(own):
+        return ensemble
+    why = "one model, with a calibration or a threshold of its own as the blend has"
+    said = {"name": "one model", "told": own.told, "why": why, "on_rows_apart": False, "threshold": own.threshold}
+    return {**ensemble, "combination": {**said, "tried": [], "fitted": own.plain}}
 
 
 def _within_limits(

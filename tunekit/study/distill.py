@@ -21,7 +21,7 @@ from tunekit.export.serving import costs_of
 from tunekit.families.base import Length
 from tunekit.families.student import Student
 from tunekit.ledger import Ledger
-from tunekit.study.blend import Candidate
+from tunekit.study.blend import Candidate, polished_alone
 from tunekit.study.bundling import convert_nets, plan_of
 from tunekit.study.effort import usable_cores
 from tunekit.study.lesson import Lesson
@@ -106,7 +106,10 @@ def distilled(
         )
     rivals = [Rival("the blend", _of_tests(prepared, members, blend.combined), costs(blend))]
     if single is not None:
-        alone = plan_of(study, prepared, [single], [1.0])
+        alone = replace(
+            plan_of(study, prepared, [single], [1.0]),
+            combination=polished_alone(single, blend.combined, prepared, study.seed),
+        )
         rivals.append(
             Rival(
                 f"the best single model ({single.trial.name})",

@@ -18,6 +18,9 @@ DEFAULT_BUDGET = 600.0
 LONGEST_TRIAL = 1800.0
 """Seconds of a trial of a search without a budget; with one, half of it."""
 
+LONGEST_RESERVE = 120.0
+"""Seconds for the blend of a search with a budget of an hour or more."""
+
 EXECUTORS = ("local", "ray")
 
 
@@ -147,4 +150,7 @@ class Effort:
     @property
     def reserve(self) -> float:
         """Seconds of the budget for selecting and judging the blend, and for ending what watches."""
-        return 0.0 if self.budget is None else min(max(3.0, 0.05 * self.budget), 20.0)
+        if self.budget is None:
+            return 0.0
+        longest = max(20.0, self.budget / 30)  # a long search leaves more to choose from
+        return min(max(3.0, 0.05 * self.budget), longest, LONGEST_RESERVE)

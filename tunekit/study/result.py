@@ -117,7 +117,8 @@ class Result:
             raise StudyError(f"trial={trial} with a limit of latency or size; expected one: limits select a blend")
         if trial is None and serving is None:
             serving = Serving.from_plain(self.summary.get("serving"))
-        summary = self.summary if trial is None else {**self.summary, "ensemble": self._alone(trial)}
+        alone = {} if trial is None else {"ensemble": self._alone(trial), "blend": self.summary["ensemble"]}
+        summary = {**self.summary, **alone}
         if summary["ensemble"] is None:
             raise StudyError("there is no blend to export; run the search until a trial was fitted on every fold")
         wanted = Wanted(form, overwrite, refit, distill, serving, tell)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunekit.ensemble import Gain, gain_over
+from tunekit.study.blend import judged_together
 from tunekit.study.prepared import Prepared
 from tunekit.study.serving import costs_text
 
@@ -54,8 +55,11 @@ def report(prepared: Prepared, student: Rival, rivals: Sequence[Rival], *, seed:
     weight = None if prepared.data.weight is None else prepared.data.weight[test]
     score = metric.score(target, student.predictions, weight)
     scores = [metric.score(target, one.predictions, weight) for one in rivals]
+    together = judged_together(prepared)
     gains = [
-        gain_over(metric, target, weight, student.predictions, one.predictions, seed=seed, seconds=SECONDS)
+        gain_over(
+            metric, target, weight, student.predictions, one.predictions, seed=seed, seconds=SECONDS, group=together
+        )
         for one in rivals
     ]
     against = [

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from tunekit.ensemble import Judged, greedy_selection
+from tunekit.ensemble import Judged, greedy_selection, thinned
 from tunekit.errors import MetricError
 from tunekit.ledger import Ledger
 from tunekit.study.blend import BASELINE, load_candidate
@@ -15,7 +16,7 @@ from tunekit.study.prepared import Prepared
 from tunekit.trial import State, Trial
 
 MOST_ROWS = 2_000
-"""Rows that families are weighed on; more would make the search wait."""
+"""Rows that families are weighed on, more where one of two classes is rare; all would make the search wait."""
 
 ROUNDS = 15
 """Of the selection: a fifteenth is the smallest weight that a family can have."""
@@ -37,8 +38,8 @@ class Worth:
         self._metric = prepared.metric
         self._prepared = prepared
         judged = prepared.judged
-        rows = np.random.default_rng(0).permutation(len(judged.target))[:MOST_ROWS]
-        self._rows = np.sort(rows)
+        everything = np.arange(len(judged))
+        self._rows = thinned(replace(judged, parts=(everything,)), everything, MOST_ROWS, seed=0)
         weight = None if judged.weight is None else judged.weight[self._rows]
         self._judged = Judged(judged.target[self._rows], (np.arange(len(self._rows)),), weight)
         self._scores: dict[str, float] = {}
