@@ -40,3 +40,14 @@ def test_probes_have_a_gap_in_each_column_unseen_levels_and_a_row_of_nothing():
     assert (probes["kind"] == UNSEEN).sum() == 1
     assert np.isnan(probes["x"][-1])
     assert probes["kind"][-1] == ""
+
+
+def test_groups_that_a_split_in_time_does_not_keep_together_are_told_of():
+    frame = pd.DataFrame({"day": np.arange(60), "who": ["a", "b", "c"] * 20})
+    frame["x"], frame["y"] = frame["day"] % 7 / 3, frame["day"] / 7
+    data = tk.Table(frame, target="y", time="day", group="who").load()
+    notices = prepare(data, None, "rmse", 0).data.notices
+    assert any(one.startswith("3 of 3 groups have rows that train and later ones that judge") for one in notices)
+    frame["who"] = np.arange(60) // 5
+    whole = prepare(tk.Table(frame, target="y", group="who").load(), None, "rmse", 0).data
+    assert not any("groups have rows" in one for one in whole.notices)

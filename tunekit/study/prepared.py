@@ -16,6 +16,7 @@ from tunekit.data import Dataset, Encoded, Folds, Schema, Split, TimeHoldout, Ti
 from tunekit.data.folds import halves
 from tunekit.data.lazy import LazyRows
 from tunekit.data.scales import suits_logarithm
+from tunekit.data.split import groups_on_both_sides
 from tunekit.data.store import Store
 from tunekit.data.targets import places
 from tunekit.ensemble import Judged
@@ -133,7 +134,8 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     _check_weights(data, folds)
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
-    data = replace(data, notices=(*data.notices, *_shortened(list(_left_out(data, folds, judge)))))
+    told = (*_groups_in_time(data, folds), *_shortened(list(_left_out(data, folds, judge))))
+    data = replace(data, notices=(*data.notices, *told))
     schema = data.schema.with_levels(data.columns, development)
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
@@ -212,6 +214,15 @@ def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:
             raise DataError(
                 f"{name} can't be judged: {error}. Use fewer folds, more rows, another split or another metric"
             ) from error
+
+
+def _groups_in_time(data: Dataset, folds: Folds) -> Iterator[str]:
+    """What is said of groups that a split in time does not keep together."""
+    if known := groups_on_both_sides(data, folds):
+        yield (
+            f"{known} have rows that train and later ones that judge, for the split is in time; say "
+            "split=tk.GroupKFold(5) to judge on groups that no model knows"
+        )
 
 
 def _left_out(data: Dataset, folds: Folds, metric: Metric) -> Iterator[str]:
