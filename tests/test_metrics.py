@@ -163,6 +163,23 @@ def test_a_callable_is_an_error_to_make_small() -> None:
         metric.score(np.array([1.0, 2.0]), np.array([[1.5], [2.0]]), np.ones(2))
 
 
+@pytest.mark.parametrize(
+    ("function", "task", "name", "direction", "needs"),
+    [
+        (sk.r2_score, "regression", "r2", "maximize", "value"),
+        (sk.root_mean_squared_error, "regression", "rmse", "minimize", "value"),
+        (sk.roc_auc_score, "binary", "roc_auc", "maximize", "probability"),
+        (sk.f1_score, "binary", "f1", "maximize", "class"),
+        (sk.log_loss, "multiclass", "logloss", "minimize", "probability"),
+        (sk.mean_poisson_deviance, "regression", "neg_mean_poisson_deviance", "minimize", "value"),
+    ],
+)
+def test_a_function_of_scikit_learn_is_what_its_scorer_is(function, task, name, direction, needs) -> None:
+    metric = find_metric(function, task, 3 if task == "multiclass" else 1)
+    assert (metric.name, metric.direction, metric.needs) == (name, direction, needs)
+    assert metric.scorer == find_metric(name, task, 3 if task == "multiclass" else 1).scorer
+
+
 def test_a_metric_is_taken_as_it_is() -> None:
     metric = Metric("own", lambda y, p: 0.0, "maximize", "probability")
     assert find_metric(metric, "multiclass", 3) is metric

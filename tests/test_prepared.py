@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import tunekit as tk
-from tunekit.errors import DataError
+from tunekit.errors import DataError, MetricError
 from tunekit.study.blend import judged_together
 from tunekit.study.prepared import UNSEEN, prepare
 
@@ -62,3 +62,35 @@ def test_test_rows_of_a_group_or_of_overlapping_windows_are_judged_together():
     assert blocks(delay=10) is None, "six blocks tell too little"
     alone = prepare(tk.Table(frame[["x", "y"]], target="y").load(), tk.KFold(3, test=0.2), "rmse", 0)
     assert judged_together(alone) is None
+
+
+def test_groups_that_a_split_in_time_does_not_keep_together_are_told_of():
+    frame = pd.DataFrame({"day": np.arange(60), "who": ["a", "b", "c"] * 20})
+    frame["x"], frame["y"] = frame["day"] % 7 / 3, frame["day"] / 7
+    data = tk.Table(frame, target="y", time="day", group="who").load()
+    notices = prepare(data, None, "rmse", 0).data.notices
+    assert any(one.startswith("3 of 3 groups have rows that train and later ones that judge") for one in notices)
+    frame["who"] = np.arange(60) // 5
+    whole = prepare(tk.Table(frame, target="y", group="who").load(), None, "rmse", 0).data
+    assert not any("groups have rows" in one for one in whole.notices)
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass", "several"])
+def test_a_function_that_should_be_large_is_not_made_small(task: str):
+    names = {"regression": 60, "binary": 2, "multiclass": 3}
+    targets = {name: np.arange(60) % size for name, size in names.items()}
+    frame = pd.DataFrame({"x": np.arange(60.0) / 3, **targets, "regression": targets["regression"] / 7})
+    target = list(names) if task == "several" else task
+    data = tk.Table(frame.drop(columns=[] if task == "several" else set(names) - {task}), target=target).load()
+
+    def hit(target, predictions):
+        shares = predictions if predictions.ndim > 1 else np.stack([1 - predictions, predictions], axis=1)
+        return (target == (predictions if target.max() > 2 else shares.argmax(axis=1))).mean()
+
+    def missed(target, predictions):
+        return 1 - hit(target, predictions)
+
+    with pytest.raises(MetricError, match=r"'hit'.* is 1 for right .*expected tk.Metric\('hit', hit, 'maximize'\)"):
+        prepare(data, tk.KFold(2), hit, 0)
+    prepare(data, tk.KFold(2), missed, 0)
+    prepare(data, tk.KFold(2), tk.Metric("hit", hit, "maximize"), 0)

@@ -9,16 +9,19 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from folds import fold  # type: ignore[import-not-found]
+from folds import fold, fold_of  # type: ignore[import-not-found]
 from searches import Listener, houses  # type: ignore[import-not-found]
 
 import tunekit as tk
 from tunekit.data import Folds
 from tunekit.errors import ExportError, StudyError
-from tunekit.families import NetFamily, RealMLP, XGBoost
+from tunekit.families import Fold, NetFamily, RealMLP, XGBoost
 from tunekit.families.base import Length
+from tunekit.families.one_by_one import OneByOne
 from tunekit.space import HyperParameters
-from tunekit.study.refit import _expected, _length
+from tunekit.study.blend import Candidate
+from tunekit.study.prepared import prepare
+from tunekit.study.refit import _expected, _length, _length_of_each
 from tunekit.study.result import Result
 from tunekit.training.nets import fit_net
 from tunekit.training.refit import refusal
@@ -40,6 +43,47 @@ def test_boosting_has_as_many_rounds_as_it_is_told() -> None:
     model = XGBoost().fit(answers(), one, never)
     assert (model.best_epoch, model.out_of_fold) == (17, None)
     assert model.facts["rounds"] == 17  # type: ignore[attr-defined]
+
+
+def price_and_area(folds: int = 2) -> list[Fold]:
+    """Folds of houses whose price is hard to tell and whose area is in a column, nearly."""
+    table = houses(120)
+    table["Area"] = table["Gr_Liv_Area"] + np.random.default_rng(0).normal(size=len(table))
+    data = tk.Table(table, target=["Sale_Price", "Area"]).load()
+    ready = prepare(data, tk.KFold(folds), None, seed=0)
+    return [replace(fold_of(ready, number), targets=data.targets) for number in range(folds)]
+
+
+def test_each_of_several_targets_has_as_many_rounds_as_the_median_fold_took(tmp_path: Path) -> None:
+    folds, found = price_and_area(), []
+    for one in folds:
+        fitted = OneByOne(XGBoost()).fit(answers(learning_rate=0.3), one, lambda *_: False)
+        (folder := tmp_path / f"fold{one.number}").mkdir()
+        fitted.save(folder)
+        found.append([model.best_epoch or 0 for model in fitted.models])
+    nothing = np.empty((0, 2))
+    member = Candidate(Trial(0, "xgboost", 0, seed=0), nothing, nothing, tmp_path, len(folds))
+    length = _length_of_each(member)
+    assert length is not None
+    assert length.each == tuple(np.min(found, axis=0)), "of two, the lower one"
+    assert length.each[0] != length.each[1], "or this test shows nothing"
+    again = OneByOne(XGBoost()).fit(answers(learning_rate=0.3), replace(folds[0], length=length), never)
+    assert tuple(model.best_epoch for model in again.models) == length.each
+
+
+def test_several_targets_share_the_time_of_a_fold() -> None:
+    told: list[float] = []
+
+    class Noting(tk.Baseline):
+        """Notes the time that it is given."""
+
+        def fit(self, hp: HyperParameters, fold: Fold, report: Any) -> Any:
+            told.append(fold.seconds)
+            return super().fit(hp, fold, report)
+
+    OneByOne(Noting()).fit(answers(), replace(price_and_area()[0], seconds=60.0), never)
+    assert told[0] == pytest.approx(30.0, abs=1.0), "a busy machine may have taken a second"
+    assert told[1] == pytest.approx(60.0, abs=5.0), "all that the first left"
 
 
 class Slow(tk.MLP):

@@ -8,6 +8,7 @@ import pytest
 
 from tunekit.data import (
     Dataset,
+    GroupHoldout,
     GroupKFold,
     Holdout,
     KFold,
@@ -18,6 +19,7 @@ from tunekit.data import (
     default_split,
 )
 from tunekit.data.folds import halves
+from tunekit.data.split import groups_on_both_sides
 from tunekit.errors import DataError
 
 ROWS = 157  # prime: no split comes out even
@@ -27,13 +29,14 @@ SPLITS: dict[str, Callable[[], Split]] = {
     "kfold": lambda: KFold(4, test=0.2),
     "stratified": lambda: StratifiedKFold(4, test=0.2),
     "grouped": lambda: GroupKFold(4, test=0.2),
+    "groups apart": lambda: GroupHoldout(test=0.2, valid=0.3),
     "time": lambda: TimeSplit(4, test=0.2),
 }
 """Every split; a new one gets the contract by being listed."""
 
 
-def rows(task: str = "binary", n: int = ROWS, *, moments: int = 40, groups: int = 23, seed: int = 0) -> Dataset:
-    """Rows with a target, moments that several rows share, and groups; a quarter is in the second class."""
+def rows(task: str = "binary", n: int = ROWS, *, moments: int = 40, groups: int = 0, seed: int = 0) -> Dataset:
+    """Rows with a target, moments that several rows share, and groups if any; a quarter is in the second class."""
     random = np.random.default_rng(seed)
     classes = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "regression": ()}[task]
     if task == "regression":
@@ -48,7 +51,7 @@ def rows(task: str = "binary", n: int = ROWS, *, moments: int = 40, groups: int 
         classes=classes,
         ids=np.arange(n),
         time=random.integers(0, moments, n).astype(np.float64),
-        group=random.integers(0, groups, n),
+        group=random.integers(0, groups, n) if groups else None,
     )
 
 
@@ -59,7 +62,7 @@ CASES.remove(("stratified", "regression"))  # it needs classes
 @pytest.fixture(params=CASES, ids="-".join)
 def case(request) -> tuple[Split, Dataset]:
     name, task = request.param
-    return SPLITS[name](), rows(task)
+    return SPLITS[name](), rows(task, groups=23 if name.startswith("group") else 0)
 
 
 def test_test_rows_are_in_no_fold(case) -> None:
@@ -112,11 +115,11 @@ def test_shares_are_kept(case) -> None:
     split, data = case
     folds = split.apply(data, 3)
     # Groups and moments are not cut: the largest group and the largest moment have under 9% of the rows each.
-    slack = 0.09 if isinstance(split, (GroupKFold, TimeSplit)) else 1 / ROWS
+    slack = 0.09 if isinstance(split, (GroupKFold, GroupHoldout, TimeSplit)) else 1 / ROWS
     assert len(folds.test) / ROWS == pytest.approx(split.test, abs=slack)
     assert len(folds) == (1 if isinstance(split, Holdout) else 4)
     if isinstance(split, Holdout):
-        assert len(folds.pairs[0][1]) / len(folds.development) == pytest.approx(split.valid, abs=1 / 100)
+        assert len(folds.pairs[0][1]) / len(folds.development) == pytest.approx(split.valid, abs=max(slack, 1 / 100))
 
 
 def test_its_words_name_its_settings(case) -> None:
@@ -139,13 +142,30 @@ def test_strata_keep_their_shares(split, task) -> None:
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 @pytest.mark.parametrize("seed", range(5))
-def test_groups_stand_on_one_side(task, seed) -> None:
-    data = rows(task, seed=seed)
+@pytest.mark.parametrize("split", [GroupKFold(4), GroupHoldout()])
+def test_groups_stand_on_one_side(split, task, seed) -> None:
+    data = rows(task, seed=seed, groups=23)
     assert data.group is not None
-    folds = GroupKFold(4).apply(data, seed)
+    folds = split.apply(data, seed)
+    assert not groups_on_both_sides(data, folds)
     assert not set(data.group[folds.test]) & set(data.group[folds.development])
     for train, valid in folds.pairs:
         assert not set(data.group[train]) & set(data.group[valid])
+
+
+@pytest.mark.parametrize("split", [Holdout(), KFold(3), StratifiedKFold(3)])
+def test_a_split_that_divides_groups_is_refused(split) -> None:
+    told = r"2[0-3] of 23 groups have rows on both sides of .*\(test=0.2.*expected .*tk.GroupKFold\(5\)"
+    data = rows(groups=23)
+    with pytest.raises(DataError, match=told):
+        split.apply(data, 0)
+    split.apply(replace(data, group=np.arange(len(data))), 0)  # whose groups are of one row each
+
+
+def test_in_time_groups_train_and_later_judge() -> None:
+    data = rows("regression", groups=23)
+    assert default_split(data) == TimeSplit(5)
+    assert groups_on_both_sides(data, TimeSplit(5).apply(data, 0)) == "23 of 23 groups"
 
 
 @pytest.mark.parametrize("moments", [12, 40, 100_000])
@@ -166,11 +186,12 @@ def test_the_future_judges_and_the_past_trains(moments) -> None:
 def test_the_default_suits_the_data() -> None:
     plain = {**vars(rows("binary")), "time": None, "group": None}
     assert default_split(rows()) == TimeSplit(5)
-    assert default_split(Dataset(**{**plain, "group": rows().group})) == GroupKFold(5)
+    assert default_split(Dataset(**{**plain, "group": np.arange(ROWS)})) == GroupKFold(5)
     assert default_split(Dataset(**plain)) == StratifiedKFold(5)
     assert default_split(Dataset(**{**plain, "classes": ()})) == KFold(5)
     many = {**plain, "target": np.zeros(50_001), "classes": ()}
     assert default_split(Dataset(**many)) == Holdout()
+    assert default_split(Dataset(**{**many, "group": np.arange(50_001)})) == GroupHoldout()
 
 
 # What is refused.
@@ -201,7 +222,7 @@ def test_a_class_of_one_row_is_refused() -> None:
     target = np.where(data.target == 2, 0.0, data.target)
     target[5] = 2
     lonely = Dataset(**{**vars(data), "target": target})
-    for split in (Holdout(), KFold(3), StratifiedKFold(3), GroupKFold(3), TimeSplit(3)):
+    for split in (Holdout(), KFold(3), StratifiedKFold(3), GroupKFold(3), GroupHoldout(), TimeSplit(3)):
         message = refused(split, lonely)
         assert "class 'c' has 1 row(s); expected at least 2" in message
         assert "merge it with another class, or leave it out" in message

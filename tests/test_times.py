@@ -158,7 +158,8 @@ LACKING = {
 def test_a_split_names_what_data_of_its_kind_takes(kind: str) -> None:
     source, told = LACKING[kind]
     data = source.load()
-    for split, role in ((tk.TimeSplit(3), "time"), (tk.TimeHoldout(), "time"), (tk.GroupKFold(3), "group")):
+    splits = {tk.TimeSplit(3): "time", tk.TimeHoldout(): "time", tk.GroupKFold(3): "group", tk.GroupHoldout(): "group"}
+    for split, role in splits.items():
         with pytest.raises(DataError) as caught:
             split.apply(data, 0)
         assert str(caught.value).endswith(f"and the data has none; say {told.format(role)}")

@@ -19,6 +19,7 @@ _HOMES = {
     "CatBoost": "tunekit.families",
     "ConvNet": "tunekit.families",
     "Forest": "tunekit.families",
+    "GroupHoldout": "tunekit.data",
     "GroupKFold": "tunekit.data",
     "Halving": "tunekit.stopping",
     "Holdout": "tunekit.data",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -314,8 +315,8 @@ def find_metric(metric: str | Metric | Callable[..., Any], task: str, outputs: i
     """The metric that a study names, fitted to its task.
 
     Args:
-        metric: a short name, a name of scikit-learn's scorers, a `Metric`, a callable `f(y_true, y_pred)` where smaller
-            is better.
+        metric: a short name, a name of scikit-learn's scorers or the function behind one, a `Metric`, a callable
+            `f(y_true, y_pred)` where smaller is better.
         task: "binary", "multiclass" or "regression".
         outputs: columns of a prediction.
 
@@ -327,9 +328,52 @@ def find_metric(metric: str | Metric | Callable[..., Any], task: str, outputs: i
     """
     if isinstance(metric, Metric):
         return metric
-    if callable(metric):
-        return Metric(getattr(metric, "__name__", "metric"), metric, "minimize")
-    return _named(metric, task, outputs)
+    name = _scorer_of(metric) if callable(metric) else metric
+    if name is None:
+        return Metric(getattr(metric, "__name__", "metric"), metric, "minimize")  # type: ignore[arg-type]
+    return _named(name, task, outputs)
+
+
+def _scorer_of(function: Callable[..., Any]) -> str | None:
+    """The name of scikit-learn's scorer that a function of its own is behind, the plainest of several; else None."""
+    from sklearn.metrics import get_scorer, get_scorer_names
+
+    found = [name for name in get_scorer_names() if get_scorer(name)._score_func is function]
+    short = {scorer: name for name, scorer in SHORT_NAMES.items()}
+    return short.get(plainest := min(found, key=len), plainest) if found else None
+
+
+def check_smaller_is_better(
+    metric: Metric,
+    target: npt.NDArray[np.float64],
+    right: npt.NDArray[np.float64],
+    constant: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Refuse a function that came without a direction and is larger for right predictions than for a constant.
+
+    Args:
+        metric: of the function.
+        target: (n,) values or class positions.
+        right: (n, outputs), predictions of just that.
+        constant: (n, outputs), the same one in each row.
+        weight: (n,) row weights or None.
+
+    Raises:
+        MetricError: a search would look for the worst model.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            best, usual = (metric.score(target, predictions, weight) for predictions in (right, constant))
+        except MetricError:
+            return  # it is told of where it matters
+    if best > usual:
+        raise MetricError(
+            f"metric {metric.name!r} is a function, of which smaller would be better, but it is {best:.5g} for right "
+            f"predictions and {usual:.5g} for a constant; expected tk.Metric({metric.name!r}, {metric.name}, "
+            "'maximize'), or an error"
+        )
 
 
 def _agreement(outputs: int) -> Metric:

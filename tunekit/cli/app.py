@@ -67,7 +67,9 @@ def init(
     table: TableFile,
     target: Annotated[str, typer.Option(help="The column to predict.")],
     time: Annotated[str | None, typer.Option(help="Column to order rows by: judge on later ones.")] = None,
-    group: Annotated[str | None, typer.Option(help="Column whose groups never stand on both sides.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column whose groups never stand on both sides, unless the split is in time.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The study file to write.")] = Path("study.py"),
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
     json: Json = False,

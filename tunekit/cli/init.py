@@ -162,7 +162,8 @@ def _about_target(data: Dataset) -> str:
 
 def _about_split(data: Dataset) -> str:
     if data.time is not None:
-        return "forward chaining: train on the past, judge on what follows"
+        grouped = "" if data.group is None else ", of the same groups too"
+        return f"forward chaining: train on the past, judge on what follows{grouped}"
     told = "every class keeps its share in each fold" if data.classes else "folds of shuffled rows"
     told = "rows of one group stay together" if data.group is not None else told
     return f"{told}, drawn twice" if _few(data) else told

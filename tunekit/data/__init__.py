@@ -10,6 +10,7 @@ from tunekit.data.reading import GAPS, column_names, read_chunks, read_frame
 from tunekit.data.schema import Column, Encoded, Schema
 from tunekit.data.series import Series
 from tunekit.data.split import (
+    GroupHoldout,
     GroupKFold,
     Holdout,
     KFold,
@@ -31,6 +32,7 @@ __all__ = [
     "Dataset",
     "Encoded",
     "Folds",
+    "GroupHoldout",
     "GroupKFold",
     "Holdout",
     "Images",

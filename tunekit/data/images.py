@@ -77,7 +77,7 @@ class Arrays:
         time: n dates or numbers: rows are ordered by it, and judged on later ones than they train on. Models don't read
             it. Of windows of history it is the moment of the target; where that is some time after the window's end,
             `TimeSplit(gap=)` says how long, so that no training target is later than the first judged forecast.
-        group: n values: rows of one group never stand on both sides of a split.
+        group: n values: rows of one group never stand on both sides of a split, unless it is in time.
         classes: the classes in order; of two, the second is the positive one. Of one-hot rows, the names of their
             columns. Default: sorted.
         ordered: whether they have an order; see `Table`.

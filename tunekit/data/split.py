@@ -63,6 +63,7 @@ class Split(ABC):
         pairs = tuple((np.sort(train), np.sort(valid)) for train, valid in self._pairs(data, development, seed))
         folds = Folds(np.sort(test), pairs, getattr(self, "repeats", 1))
         _check_classes(data, folds)
+        _check_groups(data, self, folds)
         return folds
 
     @abstractmethod
@@ -163,10 +164,7 @@ class GroupKFold(KFold):
     """
 
     def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-        groups = _groups(data, rows, self.k + 1)
-        splitter = model_selection.GroupShuffleSplit(1, test_size=share, random_state=seed)
-        stay, apart = next(splitter.split(rows, groups=groups))
-        return rows[stay], rows[apart]
+        return _groups_apart(rows, _groups(data, rows, self.k + 1), share, seed)
 
     def _drawn(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
         groups = _groups(data, rows, self.k)
@@ -237,6 +235,16 @@ class TimeHoldout(Holdout):
         yield _known_before(data, early, late), late
 
 
+class GroupHoldout(Holdout):
+    """One validation part of whole groups: a group's rows train or judge, never both. For large data."""
+
+    def _apart(self, data: Dataset, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+        return _groups_apart(rows, _groups(data, rows, 3), share, seed)
+
+    def _pairs(self, data: Dataset, rows: Rows, seed: int) -> Iterator[tuple[Rows, Rows]]:
+        yield _groups_apart(rows, _groups(data, rows, 2), self.valid, seed + 1)
+
+
 def default_split(data: Dataset) -> Split:
     """The split that fits the data: temporal, grouped, stratified or plain; a holdout from 50,000 rows on.
 
@@ -246,9 +254,10 @@ def default_split(data: Dataset) -> Split:
         return TimeHoldout() if len(data) > LARGE else TimeSplit(3, start=0.5)  # three fits are enough to wait for
     if data.time is not None:
         return TimeHoldout() if len(data) > LARGE else TimeSplit(5)
+    large = len(data) * max(1, len(data.classes) / USUAL_CLASSES) > LARGE
     if data.group is not None:
-        return GroupKFold(5)
-    if len(data) * max(1, len(data.classes) / USUAL_CLASSES) > LARGE:
+        return GroupHoldout() if large else GroupKFold(5)
+    if large:
         return Holdout()
     return StratifiedKFold(5) if any(target.classes for target in data.targets or [data]) else KFold(5)
 
@@ -311,13 +320,40 @@ def _known_before(data: Dataset, rows: Rows, judged: Rows, gap: float | None = N
     return known
 
 
+def groups_on_both_sides(data: Dataset, folds: Folds) -> str:
+    """How many groups have rows that train and rows that judge what learnt from them, in words; empty for none."""
+    group = data.group
+    if group is None:
+        return ""
+    sides = [(folds.development, folds.test), *folds.pairs]
+    found = len(np.unique(np.concatenate([np.intersect1d(group[train], group[judged]) for train, judged in sides])))
+    return f"{found} of {len(np.unique(group))} groups" if found else ""
+
+
+def _check_groups(data: Dataset, split: Split, folds: Folds) -> None:
+    """Groups stay together; only where the split is in time may earlier rows of one train and later ones judge."""
+    if isinstance(split, (TimeSplit, TimeHoldout)) or not (torn := groups_on_both_sides(data, folds)):
+        return
+    raise DataError(
+        f"{torn} have rows on both sides of {split!r}, so models would be judged on groups that they know; expected a "
+        "split that keeps groups together, tk.GroupKFold(5) or tk.GroupHoldout() (split= left out chooses what suits), "
+        "or data without group="
+    )
+
+
+def _groups_apart(rows: Rows, groups: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    splitter = model_selection.GroupShuffleSplit(1, test_size=share, random_state=seed)
+    stay, apart = next(splitter.split(rows, groups=groups))
+    return rows[stay], rows[apart]
+
+
 def _groups(data: Dataset, rows: Rows, least: int) -> npt.NDArray[np.int64]:
     if data.group is None:
-        raise DataError(f"GroupKFold needs {_lacking(data, 'group')}")
+        raise DataError(f"a split by groups needs {_lacking(data, 'group')}")
     groups = data.group[rows]
     found = len(np.unique(groups))
     if found < least:
-        raise DataError(f"there are {found} groups; expected at least {least}, one per fold and one for the test rows")
+        raise DataError(f"there are {found} groups; expected at least {least}, one for each part of the rows")
     return groups
 
 

@@ -46,7 +46,8 @@ class Table:
             Parquet file is read column by column, without those that are dropped.
         target: the column to predict; or several, to be predicted together, each with its own task.
         time: a date or number column: rows are ordered by it, and judged on later ones than they train on.
-        group: a column: rows of one group never stand on both sides of a split. Models don't read it.
+        group: a column: rows of one group never stand on both sides of a split, unless it is in time. Models don't
+            read it.
         weight: a column of non-negative row weights. Models don't read it.
         id: a column of unique row ids. Models don't read it; without it, rows have their position.
         kinds: corrections, column to "number", "boolean", "date", "category", "text" (read word by word), "characters"

@@ -12,6 +12,9 @@ import pandas as pd
 
 from tunekit.bundle.tasks import MANY_CLASSES
 
+SURE = 0.99
+"""A probability that is nearly one, of which logarithms and quotients are finite."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -56,6 +59,14 @@ class Target:
         counts = np.bincount(values.astype(int), weights=weight, minlength=len(self.classes))
         shares: npt.NDArray[np.float64] = counts / counts.sum()
         return shares[1:] if self.task == "binary" else shares
+
+    def nearly(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Predictions that are right, those of classes with `SURE` a probability: (n, outputs)."""
+        if self.task == "regression":
+            return values[:, None]
+        if self.task == "binary":
+            return np.where(values == 1, SURE, 1 - SURE)[:, None]
+        return np.where(np.eye(len(self.classes))[values.astype(int)] == 1, SURE, (1 - SURE) / (len(self.classes) - 1))
 
 
 def places(targets: Sequence[Target]) -> Iterator[tuple[int, Target, slice]]:

@@ -29,8 +29,8 @@ class TunekitClassifier(ClassifierMixin, TunekitEstimator):  # type: ignore[misc
         families: what is searched, such as `[tk.Linear(), tk.XGBoost()]`; what suits a table if None.
         trials: how many; with it, without a budget, and with `workers=1` and a `random_state`, a fit gives the same
             model each time.
-        metric: what trials are judged by, as for `tk.Study`: of (y_true, y_pred) with the positions of classes in
-            `classes_`.
+        metric: what trials are judged by, as for `tk.Study`: a function of (y_true, y_pred) gets the positions of
+            classes in `classes_`, and smaller is better.
         split: which rows train and judge; if None, what suits the rows, as for `tk.Study`, with a twentieth of them for
             the verdict: fewer folds, and a larger share, where rows are few.
         workers: trials at a time; one per core if None.

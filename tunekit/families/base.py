@@ -92,10 +92,16 @@ class Length:
     Args:
         steps: epochs, or rounds of boosting.
         rates: the learning rate of each epoch; empty for models without one.
+        each: the steps of each of several targets, where each has a model of its own.
     """
 
     steps: int
     rates: tuple[float, ...] = ()
+    each: tuple[int, ...] = ()
+
+    def of_target(self, column: int) -> Length:
+        """Of the model of one of several targets."""
+        return Length(self.each[column]) if self.each else self
 
 
 @dataclass(frozen=True)
@@ -226,6 +232,7 @@ class Fold:
             memo=own,
             row_memo=memo,
             targets=(),
+            length=None if self.length is None else self.length.of_target(column),
         )
 
     @property

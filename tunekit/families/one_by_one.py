@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ class FittedEach(Fitted):
 
 
 class OneByOne:
-    """Fits a family to each target in turn, with the same hyperparameters.
+    """Fits a family to each target in turn, with the same hyperparameters and an equal share of the time.
 
     A label that all training rows have, or none, is predicted by that constant: many a model can't be fitted to it.
 
@@ -59,7 +60,11 @@ class OneByOne:
 
     def fit(self, hp: HyperParameters, fold: Fold, report: EpochReport) -> FittedEach:
         """See `Family.fit`."""
-        models = [self._fit(hp, fold.of_target(column), report) for column in range(len(fold.targets))]
+        deadline = time.monotonic() + fold.seconds
+        models: list[Fitted] = []
+        for column in range(len(fold.targets)):
+            seconds = max(0.0, deadline - time.monotonic()) / (len(fold.targets) - column)
+            models.append(self._fit(hp, replace(fold.of_target(column), seconds=seconds), report))
         fitted = FittedEach(models)
         if any(model.out_of_fold is not None for model in models):
             rows = fold.valid.rows

@@ -16,11 +16,21 @@ from tunekit.data import Dataset, Encoded, Folds, Schema, Split, TimeHoldout, Ti
 from tunekit.data.folds import halves
 from tunekit.data.lazy import LazyRows
 from tunekit.data.scales import suits_logarithm
+from tunekit.data.split import groups_on_both_sides
 from tunekit.data.store import Store
-from tunekit.data.targets import places
+from tunekit.data.targets import Target, places
 from tunekit.ensemble import Judged
 from tunekit.errors import DataError, MetricError
-from tunekit.metrics import MeanMetric, Metric, TargetMetric, find_metric, has_two, mean_metric, usual_metric
+from tunekit.metrics import (
+    MeanMetric,
+    Metric,
+    TargetMetric,
+    check_smaller_is_better,
+    find_metric,
+    has_two,
+    mean_metric,
+    usual_metric,
+)
 
 UNSEEN = "a level that no row has"
 PROBED_ROWS = 32
@@ -133,7 +143,9 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     _check_weights(data, folds)
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
-    data = replace(data, notices=(*data.notices, *_shortened(list(_left_out(data, folds, judge)))))
+    _check_directions(data, folds, metric, judge)
+    told = (*_groups_in_time(data, folds), *_shortened(list(_left_out(data, folds, judge))))
+    data = replace(data, notices=(*data.notices, *told))
     schema = data.schema.with_levels(data.columns, development)
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
@@ -212,6 +224,28 @@ def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:
             raise DataError(
                 f"{name} can't be judged: {error}. Use fewer folds, more rows, another split or another metric"
             ) from error
+
+
+def _check_directions(data: Dataset, folds: Folds, given: Any, judge: Metric) -> None:
+    """Say now that a function without a direction would be made small though larger is better."""
+    rows = folds.pairs[0][1]
+    weight = None if data.weight is None else data.weight[rows]
+    metrics = [part.metric for part in judge.parts] if isinstance(judge, MeanMetric) else [judge]
+    every = data.target[rows].reshape(len(rows), len(metrics))
+    for column, target, outputs in places(data.targets or [Target("", data.task, data.classes)]):
+        if callable(given.get(target.name) if isinstance(given, Mapping) else given):
+            constant = np.tile(data.constant(rows)[outputs], (len(rows), 1))
+            values = every[:, column]
+            check_smaller_is_better(metrics[column], values, target.nearly(values), constant, weight)
+
+
+def _groups_in_time(data: Dataset, folds: Folds) -> Iterator[str]:
+    """What is said of groups that a split in time does not keep together."""
+    if known := groups_on_both_sides(data, folds):
+        yield (
+            f"{known} have rows that train and later ones that judge, for the split is in time; say "
+            "split=tk.GroupKFold(5) to judge on groups that no model knows"
+        )
 
 
 def _left_out(data: Dataset, folds: Folds, metric: Metric) -> Iterator[str]:

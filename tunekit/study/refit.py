@@ -19,7 +19,8 @@ from tunekit.ensemble import Combination
 from tunekit.errors import StudyError
 from tunekit.executors import Job, Limits, LocalExecutor, answer_of
 from tunekit.families import Family, NetFamily
-from tunekit.families.base import Length
+from tunekit.families.base import Length, load_facts
+from tunekit.families.one_by_one import target_folder
 from tunekit.families.rounds import PATIENCE, Boosting
 from tunekit.ledger import Ledger
 from tunekit.study.blend import Candidate
@@ -212,7 +213,7 @@ def _fitted(
                 family,
                 prepared.metric,
                 trial.values,
-                _length(trial, is_net=isinstance(family, NetFamily)),
+                _length(trial, is_net=isinstance(family, NetFamily)) or _length_of_each(one),
                 _lift(one),
                 derive_seed(trial.seed, "refit"),
                 threads,
@@ -245,6 +246,23 @@ def _length(trial: Trial, *, is_net: bool) -> Length | None:
     rates = [epoch.logs.get("learning_rate") for epoch in trial.curve if epoch.fold == fold]
     known = tuple(rate for rate in rates if rate is not None)
     return Length(trial.best_epochs[fold], known[: trial.best_epochs[fold]] or (1e-3,))
+
+
+def _length_of_each(one: Candidate) -> Length | None:
+    """Of boosting by several targets, which have a model each: as many rounds as those of its folds, by the median.
+
+    A target that a constant predicts in every fold gets what the others do.
+    """
+    found: dict[int, list[int]] = {}
+    for folder in one.folders:
+        for column in range(load_facts(folder).get("targets", 0)):
+            rounds = load_facts(target_folder(folder, column)).get("rounds")
+            found.setdefault(column, []).extend([] if rounds is None else [rounds])
+    everything = [rounds for each in found.values() for rounds in each]
+    if not everything:
+        return None
+    each = tuple(statistics.median_low(found[column] or everything) for column in sorted(found))
+    return Length(statistics.median_low(everything), each=each)
 
 
 def _lift(one: Candidate) -> float:

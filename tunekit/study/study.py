@@ -45,10 +45,10 @@ class Study:
     Args:
         name: names the ledger under `mlruns/studies/` and the experiment in MLflow; letters, digits, "-" and "_".
         data: the rows, such as `tk.Table("train.csv", target="price")`.
-        metric: what trials are judged by: "rmse", "roc_auc", a name of scikit-learn's scorers, a `tk.Metric` or a
-            function of (y_true, y_pred). Default: rmse for numbers, roc_auc for two classes (average_precision where
-            the second is rare), logloss for more, qwk for classes in an order. Of several targets: one for all, or a
-            dict with one for each.
+        metric: what trials are judged by: "rmse", "roc_auc", a name of scikit-learn's scorers or the function behind
+            one, a `tk.Metric`, or a function of (y_true, y_pred), of which smaller is better. Default: rmse for
+            numbers, roc_auc for two classes (average_precision where the second is rare), logloss for more, qwk for
+            classes in an order. Of several targets: one for all, or a dict with one for each.
         families: what is searched, in the order of their first trials. Default: what suits the kind of data.
         split: which rows train and judge. Default: what suits the data.
         driver: who proposes values: `tk.drivers.Optuna("tpe")` (the default), another of `tk.drivers`, its name on the

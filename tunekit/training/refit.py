@@ -13,6 +13,7 @@ from tunekit.errors import TrialError
 from tunekit.executors import Place
 from tunekit.families import Family, Fitted, Fold, Keras, NetFamily, Pretrained
 from tunekit.families.base import Length
+from tunekit.families.rounds import Boosting
 from tunekit.metrics import Metric
 from tunekit.space import HyperParameters, Value
 from tunekit.training.fitted import check_predictions
@@ -59,8 +60,8 @@ def run_refit(place: Place, task: RefitTask) -> bool:
             make_new(task.threads)
         store = Store(place.data)
         fold = load_fold(store, 0, task.metric, task.seed, task.threads)
-        if task.length is None and isinstance(task.family, NetFamily):
-            raise TrialError("it is not known how many epochs its best one took; search again")
+        if task.length is None and isinstance(task.family, (NetFamily, Boosting)):
+            raise TrialError("it is not known how many epochs or rounds its best ones took; search again")
         fold = replace(fold, halves=None, length=task.length)
         hp = HyperParameters(lambda dimension: task.values.get(dimension.name, dimension.default))
         fitter = fitter_of(task.family, several=bool(store.facts["targets"]))
