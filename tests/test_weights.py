@@ -142,6 +142,34 @@ def test_a_row_that_weighs_nothing_teaches_no_family(data: Callable[..., Any], f
     np.testing.assert_allclose(one, other, rtol=1e-6)  # in nets, 0 times another loss is the same to the last bit
 
 
+@pytest.mark.parametrize("family", [tk.Linear(), tk.XGBoost(), tk.MLP()])
+def test_of_a_row_that_weighs_nothing_no_scale_gap_or_level_is_learnt(family: Family, tmp_path: Path) -> None:
+    table = prices(other=False).source
+    nothing = table["w"] == 0
+    spoilt = table.assign(
+        Lot_Area=table["Lot_Area"].where(~nothing, 1e6),
+        Gr_Liv_Area=table["Gr_Liv_Area"].where(~nothing),
+        Neighborhood=table["Neighborhood"].where(~nothing, "Nowhere"),
+    )
+    found = []
+    for name, one in (("plain", table), ("spoilt", spoilt)):
+        made = prepare(tk.Table(one, target="Sale_Price", weight="w").load(), tk.KFold(2), "rmse", seed=3)
+        assert made.data.weight is not None
+        assert all(made.data.weight[train].all() for train, _ in made.folds.pairs)
+        assert "Nowhere" not in str(made.schema)
+        there = made.data.weight[made.folds.pairs[0][1]] > 0
+        found.append(predicted(family, made, tmp_path / name)[there])
+    plain, other = found
+    np.testing.assert_allclose(plain, other, rtol=1e-6)
+
+
+def test_a_class_whose_training_rows_weigh_nothing_is_refused() -> None:
+    frame = pd.DataFrame({"x": np.arange(90.0) / 7, "y": ["a", "b", "c"] * 30})
+    data = tk.Table(frame.assign(w=(frame["y"] != "c") * 1.0), target="y", weight="w").load()
+    with pytest.raises(DataError, match="class 'c' has no training row that weighs anything in fold 0; expected"):
+        prepare(data, tk.KFold(2), "accuracy", seed=0)
+
+
 def test_the_median_has_half_of_the_weight_on_either_side(tmp_path: Path) -> None:
     one, other = (
         predicted(tk.Baseline(), ready(prices(other=other)), tmp_path / str(other), strategy="median")

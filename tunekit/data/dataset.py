@@ -114,6 +114,10 @@ class Dataset:
         counts = np.bincount(self.target.astype(int), minlength=len(self.classes)) if self.classes else np.array([])
         return [float(count) / len(self) for count in counts]
 
+    def teaching(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those of these rows that weigh anything: no model, scale or level is learnt from others."""
+        return rows if self.weight is None else rows[self.weight[rows] > 0]
+
     def constant(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """What predicts the targets of these rows best without any column: (outputs,)."""
         weight = None if self.weight is None else self.weight[rows]

@@ -60,7 +60,9 @@ class Split(ABC):
             _check_class_counts(data, data.target, least=2)
         everything = np.arange(len(data), dtype=np.int64)
         development, test = self._apart(data, everything, self.test, seed)
-        pairs = tuple((np.sort(train), np.sort(valid)) for train, valid in self._pairs(data, development, seed))
+        drawn = [(np.sort(train), np.sort(valid)) for train, valid in self._pairs(data, development, seed)]
+        _check_weights(data, drawn, test)
+        pairs = tuple((data.teaching(train), valid) for train, valid in drawn)
         folds = Folds(np.sort(test), pairs, getattr(self, "repeats", 1))
         _check_classes(data, folds)
         _check_groups(data, self, folds)
@@ -366,6 +368,20 @@ def _lacking(data: Dataset, role: str) -> str:
     return f"the rows' {role}s, and the data has none; say {kind}(..., {named}{role}={role}s), one for each row"
 
 
+def _check_weights(data: Dataset, pairs: list[tuple[Rows, Rows]], test: Rows) -> None:
+    """Rows that weigh nothing neither teach nor judge: a part of them alone can't."""
+    if data.weight is None:
+        return
+    for number, (train, valid) in enumerate(pairs):
+        parts = {f"the training rows of fold {number}": train, f"the validation rows of fold {number}": valid}
+        for name, rows in {**parts, "the test rows": test}.items():
+            if len(rows) and not data.weight[rows].any():
+                raise DataError(
+                    f"{name} ({len(rows)}) all have the weight 0; expected some that weigh more. Use fewer folds, "
+                    "another split or other weights"
+                )
+
+
 def _check_rows(rows: int, k: int) -> None:
     if rows < k:
         raise DataError(f"{rows} rows can't make {k} folds; expected at least one row per fold")
@@ -387,9 +403,10 @@ def _check_classes(data: Dataset, folds: Folds) -> None:
             raise DataError(f"fold {number} has {len(train)} training and {len(valid)} validation rows; expected both")
         if data.classes and len(np.unique(data.target[train])) < len(data.classes):
             absent = sorted(set(range(len(data.classes))) - set(data.target[train].astype(int)))
+            counting = "" if data.weight is None else " that weighs anything"
             raise DataError(
-                f"class {data.classes[absent[0]]!r} has no training row in fold {number}; expected every class in "
-                "every fold: use fewer folds, or merge rare classes"
+                f"class {data.classes[absent[0]]!r} has no training row{counting} in fold {number}; expected every "
+                "class in every fold: use fewer folds, or merge rare classes"
             )
         _check_targets(data, train, number)
 

@@ -141,8 +141,8 @@ def refusal(study: Study, prepared: Prepared) -> str | None:
 def _students(study: Study, lesson: Lesson, log_folder: Path, folder: Path) -> tuple[Candidate, Candidate]:
     """The student that learnt without the test rows, and the one that learnt from all."""
     folds, data = lesson.prepared.folds, lesson.prepared.data
-    everything = np.arange(len(data), dtype=np.int64)
-    lessons = {"apart": folds.pairs[-1], "judged": (folds.development, NONE), "all": (everything, NONE)}
+    rows, everything = (data.teaching(some) for some in (folds.development, np.arange(len(data), dtype=np.int64)))
+    lessons = {"apart": folds.pairs[-1], "judged": (rows, NONE), "all": (everything, NONE)}
     stores = folder / "data"
     for name, (train, valid) in lessons.items():
         lesson.write(stores / name, train, valid, derive_seed(study.seed, "munging", name))

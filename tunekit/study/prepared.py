@@ -108,7 +108,7 @@ class Prepared:
                 "array_names": [column.name for column in self.schema.arrays],
                 "text_columns": [asdict(column) for column in self.schema.text_columns],
                 "targets": [target.plain for target in data.targets],
-                "class_weight": data.weights_of_classes(development),
+                "class_weight": data.weights_of_classes(data.teaching(development)),
                 "scaled_by": list(self.schema.scaled_by),
                 "naive": dict(data.naive),
                 "anchor": -1 if data.anchor is None else data.anchor,
@@ -140,13 +140,12 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     split = split or default_split(data)
     folds = split.apply(data, seed)
     development = folds.development
-    _check_weights(data, folds)
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
     _check_directions(data, folds, metric, judge)
     told = (*_groups_in_time(data, folds), *_shortened(list(_left_out(data, folds, judge))))
     data = replace(data, notices=(*data.notices, *told))
-    schema = data.schema.with_levels(data.columns, development)
+    schema = data.schema.with_levels(data.columns, data.teaching(development))
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
     return Prepared(data, split, folds, schema, judge, probes)
 
@@ -195,20 +194,6 @@ def _uncopied(columns: dict[str, Any]) -> dict[str, Any]:
         else column
         for name, column in columns.items()
     }
-
-
-def _check_weights(data: Dataset, folds: Folds) -> None:
-    """Rows that weigh nothing neither teach nor judge: a part of them alone can't."""
-    if data.weight is None:
-        return
-    for number, (train, valid) in enumerate(folds.pairs):
-        parts = {f"the training rows of fold {number}": train, f"the validation rows of fold {number}": valid}
-        for name, rows in {**parts, "the test rows": folds.test}.items():
-            if len(rows) and not data.weight[rows].any():
-                raise DataError(
-                    f"{name} ({len(rows)}) all have the weight 0; expected some that weigh more. Use fewer folds, "
-                    "another split or other weights"
-                )
 
 
 def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:

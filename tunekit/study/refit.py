@@ -83,13 +83,13 @@ def refitted(
     """
     for one in members:
         _check(study, one.trial)
-    rows = prepared.folds.development
+    rows = prepared.data.teaching(prepared.folds.development)
     folder = ledger.folder / "refit"
     shutil.rmtree(folder, ignore_errors=True)
     judged = _fitted(study, prepared, members, rows, folder / "judged")
     score, before = (_score(prepared, some, combination) for some in (judged, members))
     shutil.rmtree(folder / "judged")
-    everything = np.arange(len(prepared.data), dtype=np.int64)
+    everything = prepared.data.teaching(np.arange(len(prepared.data), dtype=np.int64))
     final = _fitted(study, prepared, members, everything, folder / "all")
     told = (
         f"one model a member, fitted on {len(rows):,} rows: {prepared.metric.name} {score:.5g} on the test rows, "
@@ -121,7 +121,7 @@ def refitted_in_time(
         seconds: for all of it.
     """
     deadline = time.monotonic() + seconds
-    everything = np.arange(len(prepared.data), dtype=np.int64)
+    everything = prepared.data.teaching(np.arange(len(prepared.data), dtype=np.int64))
     families = {family.name: family for family in study.families}
     costs = {one.trial.number: _expected(one.trial, families.get(one.trial.family), prepared) for one in members}
     places = sorted(range(len(members)), key=lambda at: -weights[at] / max(costs[members[at].trial.number], 0.1))
