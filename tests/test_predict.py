@@ -4,17 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from blends import frame, hard_frame, small_bundle  # type: ignore[import-not-found]
+from blends import frame, hard_frame, house, no_nets, small_bundle  # type: ignore[import-not-found]
 from pyarrow import parquet
 
+from tunekit.bundle import Bundle
 from tunekit.cli.predict import predict_file
+from tunekit.data import Schema
 from tunekit.errors import DataError
+from tunekit.export import write_bundle
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,21 @@ def test_an_error_in_a_later_part_says_where_that_begins_and_leaves_what_was_the
         predict_file(binary[1], rows, tmp_path / wanted)
     assert (tmp_path / wanted).read_text() == "earlier"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["rows.csv", wanted])
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_a_category_is_spelt_as_in_training_in_every_part(tmp_path) -> None:
+    made = house("binary", tmp_path, {"constant.1": "category"})
+    plan = made.plan(made.fit("linear", 1.0))
+    columns = tuple(replace(column, held="integer") for column in plan.schema.columns)
+    write_bundle(replace(plan, schema=Schema(columns)), tmp_path / "model", no_nets)
+    texts = ["03", "A12", *["3"] * 5, "03", "10"]
+    rows = write(pd.DataFrame({"constant.1": texts}), tmp_path / "rows.csv")
+    predict_file(tmp_path / "model", rows, tmp_path / "out.csv")
+    known = pd.DataFrame({"constant.1": ["3", "A12", *["3"] * 6, "10"]})
+    expected = Bundle.load(tmp_path / "model").predict_proba(known)[:, 1]
+    assert expected[0] != expected[1]
+    np.testing.assert_allclose(read(tmp_path / "out.csv")["proba_yes"], expected)
 
 
 def test_a_file_that_is_no_parquet_is_refused(binary, tmp_path) -> None:

@@ -38,8 +38,11 @@ def predict_file(bundle: Path, rows: Path, output: Path | None) -> int:
     model = Bundle.load(bundle)
     # A category that is spelled like a gap ("None") stays a category where the models know it as one.
     not_gaps = model.manifest["facts"].get("texts_like_gaps", {})
-    frames = _forecast(model, read_chunks(rows, None, not_gaps)) if _is_history(model, rows) else None
-    frames = frames or _predicted(model, read_chunks(rows, _chunk(model), not_gaps))
+    # Nor does it depend on other rows, as what pandas makes of a column does; bundles of before don't say what it was.
+    held = {column["name"]: column["held"] for column in model.manifest["columns"] if "held" in column}
+    history = _is_history(model, rows)
+    chunks = read_chunks(rows, None if history else _chunk(model), not_gaps=not_gaps, held=held)
+    frames = _forecast(model, chunks) if history else _predicted(model, chunks)
     return _print(frames) if output is None else write_chunks(frames, output)
 
 

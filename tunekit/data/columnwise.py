@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tunekit.bundle.columns import typed_column
-from tunekit.data.reading import PARQUET, read_frame, understandable_parquet
+from tunekit.data.reading import PARQUET, exact_frame, read_frame, understandable_parquet
 
 
 class Columns:
@@ -56,7 +56,7 @@ class Columns:
 
         def read(name: str) -> Any:
             with understandable_parquet(path):
-                return pd.read_parquet(path, columns=[name])[name].reset_index(drop=True)
+                return exact_frame(parquet.read_table(path, columns=[name]))[name]
 
         return cls(read, [name for name in schema.names if name not in index], facts.num_rows)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from tunekit.data.spelling import WHOLE, spelt_as_held
 from tunekit.errors import DataError
 
 GAPS = frozenset(
@@ -24,6 +25,9 @@ PARQUET = (".parquet", ".pq")
 
 BUFFER = 2**20
 """Bytes of each column of a Parquet file that are read ahead."""
+
+EXACT = 2**53
+"""Whole numbers from here on are not told from their neighbours once they are float64."""
 
 SEPARATORS = ",;\t|"
 """Of these, the one that stands most often in a CSV file's header line separates its columns."""
@@ -45,7 +49,11 @@ def read_frame(source: Any) -> pd.DataFrame:
 
 
 def read_chunks(
-    path: str | Path, rows: int | None = None, not_gaps: Mapping[str, list[str]] | None = None
+    path: str | Path,
+    rows: int | None = None,
+    *,
+    not_gaps: Mapping[str, list[str]] | None = None,
+    held: Mapping[str, str] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """The rows of a file in frames of at most `rows` rows, of which one at a time is in memory.
 
@@ -53,6 +61,8 @@ def read_chunks(
         path: a CSV or Parquet file.
         rows: per frame; None for one frame.
         not_gaps: texts that look like a missing value but are categories, by column.
+        held: what the values of categories and texts were in training, by column, see `tunekit.data.spelling`: each
+            cell is spelt alike, whatever stands in other rows.
 
     Raises:
         DataError: there is no such file, or it can't be read.
@@ -69,17 +79,47 @@ def read_chunks(
         separator = _separator(path)
         names = _header(path, separator)
         known = not_gaps or {}
+        spelt = {name: held[name] for name in names if name in held} if held else {}
         options: dict[str, Any] = {
             "sep": separator,
             "na_values": {name: sorted(GAPS.difference(known.get(name, ()))) for name in names},
             "keep_default_na": False,
             "skip_blank_lines": len(names) > 1,  # of one column, an empty line is a row with nothing in it
             "low_memory": False,  # a column's type is judged by all of it
+            "dtype": dict.fromkeys(spelt, str),
         }
         if rows is None:
-            yield pd.read_csv(path, **options)
-        else:
-            yield from pd.read_csv(path, chunksize=rows, **options)
+            yield _spelt(_exact_csv(path, options), spelt)
+            return
+        with pd.read_csv(path, chunksize=rows, **options) as chunks:
+            for chunk in chunks:
+                yield _spelt(chunk, spelt)
+
+
+def _spelt(frame: pd.DataFrame, held: Mapping[str, str]) -> pd.DataFrame:
+    for name, values in held.items():
+        frame[name] = spelt_as_held(frame[name], values)
+    return frame
+
+
+def _exact_csv(path: Path, options: dict[str, Any]) -> pd.DataFrame:
+    """A CSV file, of which whole numbers beside gaps are exact, too: such ids would become others as float64."""
+    frame: pd.DataFrame = pd.read_csv(path, **options)
+    large = [name for name in frame.select_dtypes("float64") if _may_be_inexact(frame[name])]
+    if large:
+        cells = pd.read_csv(path, **options | {"usecols": large, "dtype": str})
+        for name in large:
+            if cells[name].dropna().str.fullmatch(WHOLE).all():
+                frame[name] = _objects(None if pd.isna(cell) else int(cell) for cell in cells[name])
+    return frame
+
+
+def _may_be_inexact(column: pd.Series[float]) -> bool:
+    return bool(column.isna().any() and (column.abs() >= EXACT).any())
+
+
+def _objects(values: Iterable[Any]) -> pd.Series[Any]:
+    return pd.Series(list(values), dtype=object)
 
 
 def column_names(path: str | Path) -> list[str]:
@@ -101,14 +141,25 @@ def _parquet_chunks(path: Path, rows: int | None) -> Iterator[pd.DataFrame]:
 
     with understandable_parquet(path):
         if rows is None:
-            yield pd.read_parquet(path)
+            yield exact_frame(parquet.read_table(path))
             return
         # Through a buffer, as a file may have all of its rows in one group, whose columns would be read whole.
         with parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=rows):
-                yield Table.from_batches([batch]).to_pandas().reset_index(drop=True)
+                yield exact_frame(Table.from_batches([batch]))
             if not file.metadata.num_rows:
-                yield file.schema_arrow.empty_table().to_pandas().reset_index(drop=True)
+                yield exact_frame(file.schema_arrow.empty_table())
+
+
+def exact_frame(table: Any) -> pd.DataFrame:
+    """The rows of a table of pyarrow, of which whole numbers beside gaps are exact, too."""
+    from pyarrow import types
+
+    frame: pd.DataFrame = table.to_pandas().reset_index(drop=True)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if types.is_integer(column.type) and column.null_count and name in frame and _may_be_inexact(frame[name]):
+            frame[name] = _objects(column.to_pylist())
+    return frame
 
 
 @contextmanager

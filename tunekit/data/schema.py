@@ -51,6 +51,7 @@ class Column:
         dtype: of an array: "uint8", "float32", or "int32" for codes.
         by: of an array: the category column whose levels are each scaled by their own rows; "" to scale all alike.
         parts: what a date becomes: some of `CALENDAR`, or a cycle's "_sin" and "_cos".
+        held: of a category or a text: what its values were before they were texts, see `tunekit.data.spelling`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Column:
     dtype: str = ""
     by: str = field(default="", repr=False)
     parts: tuple[str, ...] = field(default=CALENDAR, repr=False)
+    held: str = field(default="", repr=False)
 
     @property
     def is_number(self) -> bool:

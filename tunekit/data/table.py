@@ -27,6 +27,7 @@ from tunekit.data.roles import (
     weights_by_class,
 )
 from tunekit.data.schema import Column, Schema
+from tunekit.data.spelling import held_as
 from tunekit.data.terms import LONGEST, too_long
 from tunekit.errors import DataError
 
@@ -204,7 +205,8 @@ class Table:
                 left_out.append(LeftOut(name, kind, unique=True))
                 continue
             length = self._length(name) if kind in TEXTS else None
-            columns.append(Column(name, kind, shape=() if length is None else (length,)))
+            held = held_as(frame[name]) if kind == "category" or kind in TEXTS else ""
+            columns.append(Column(name, kind, shape=() if length is None else (length,), held=held))
             typed[name] = typed_compactly(frame[name], kind, name)
         if not columns:
             raise DataError(f"no column is left to learn from beside the target {self.target!r}; expected at least one")

@@ -174,6 +174,8 @@ def _manifest(plan: BlendPlan, outputs: dict[str, str], graph: bytes, parity: Pa
 
 def _described(column: Column) -> dict[str, Any]:
     told: dict[str, Any] = {"name": column.name, "kind": column.kind}
+    if column.held:
+        told["held"] = column.held
     if column.kind in TEXTS:
         return told | {"length": column.most_read, "words": list(column.levels)}
     return told if column.kind != ARRAY else told | {"shape": list(column.shape), "dtype": column.dtype}
