@@ -81,6 +81,8 @@ def test_booleans_without_gaps(values) -> None:
     [
         ["2024-05-31 12:00", None],
         ["2024-05-31T12:00:00Z", ""],
+        ["2024/05/31T14:00:00+02:00", None],
+        ["2024-05-31 10:30:00-0130", None],
         [dt.datetime(2024, 5, 31, 12), None],
         [dt.datetime(2024, 5, 31, 14, tzinfo=dt.timezone(dt.timedelta(hours=2))), pd.NaT],
         [pd.Timestamp("2024-05-31 12:00"), pd.NaT],
@@ -140,6 +142,14 @@ def test_typing_twice_changes_nothing(kind) -> None:
         ([2], "boolean", "row 0: received 2, expected true or false"),
         (["soon"], "date", "row 0: received 'soon', expected a date such as 2024-05-31"),
         ([1.5], "date", r"row 0: received 1\.5, expected a date"),
+        (np.array([20240531]), "date", "row 0: received .*20240531.*, expected a date"),
+        ([True], "date", "row 0: received True, expected a date"),
+        (["2024", "20240531"], "date", "row 1: received '20240531', expected a date"),
+        (["today"], "date", "row 0: received 'today', expected a date"),
+        (["12024-05-31"], "date", "row 0: received '12024-05-31', expected a date"),
+        (["2024-02-30"], "date", "row 0: received '2024-02-30', expected a date"),
+        ([10**400], "number", r"row 0: received 1000.*\.\.\. \(int\), expected a number"),
+        ([1.0, -1e39], "number", r"row 1: received -1e\+39, expected numbers of up to 3\.40282e\+38"),
         ([1], "colour", "kind 'colour' is unknown; expected one of number, boolean, date, category"),
     ],
 )

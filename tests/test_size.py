@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from folds import fold, fold_of, hard_rows  # type: ignore[import-not-found]
+from pyarrow import parquet
 from searches import Listener  # type: ignore[import-not-found]
 
 import tunekit as tk

@@ -26,7 +26,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -51,6 +54,14 @@ _EXPECTED = {
     "int32": "whole numbers of up to 32 bits, as codes are",
     "float32": "finite numbers",
 }
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Of a column's numbers."""
+
+_DATE = re.compile(r"\d{4}(-\d\d){0,2}([T ]|$)", re.ASCII)
+"""How a date begins. NumPy would read "today", too, and "20240531" as a year."""
+
+_OFFSET = re.compile(r"\d[+-]\d\d:?\d\d$", re.ASCII)
 
 _TRUE = {"true", "t", "yes", "y", "1", "1.0"}
 _FALSE = {"false", "f", "no", "n", "0", "0.0"}
@@ -273,6 +284,12 @@ def _numbers(raw: npt.NDArray[Any], name: str) -> npt.NDArray[np.float64]:
             f"column {name!r} has {len(infinite)} infinite value(s), the first in row {infinite[0]}; expected finite "
             "numbers or missing ones: replace them, for example with df.replace([np.inf, -np.inf], np.nan)"
         )
+    beyond = np.flatnonzero(np.abs(numbers) > LARGEST)
+    if len(beyond):
+        raise DataError(
+            f"column {name!r}, row {beyond[0]}: received {numbers[beyond[0]]:.6g}, expected numbers of up to "
+            f"{LARGEST:.6g}, as models calculate with 32 bits, or missing ones: replace it, or divide the column"
+        )
     return numbers
 
 
@@ -281,9 +298,10 @@ def _number(value: Any, name: str, row: int) -> float:
         return np.nan
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(
-            f"column {name!r}, row {row}: received {value!r} ({type(value).__name__}), expected a number or nothing"
+            f"column {name!r}, row {row}: received {_short(value)} ({type(value).__name__}), expected a number or "
+            "nothing"
         ) from None
 
 
@@ -317,21 +335,25 @@ def _date(value: Any, name: str, row: int) -> np.datetime64:
         return np.datetime64("NaT", "us")
     try:
         if isinstance(value, str):
-            return np.datetime64(value.strip().replace("/", "-").removesuffix("Z"), "us")
+            value = _date_text(value)
+        elif isinstance(value, (Real, np.number, np.bool_)):  # NumPy would take them for microseconds since 1970
+            raise ValueError
         if getattr(value, "tzinfo", None) is not None:  # datetime and pandas.Timestamp alike
-            value = value.astimezone(_utc()).replace(tzinfo=None)
+            value = value.astimezone(UTC).replace(tzinfo=None)
         return np.datetime64(value, "us")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(
-            f"column {name!r}, row {row}: received {value!r}, expected a date such as 2024-05-31 or "
-            "2024-05-31T12:30:00, or nothing"
+            f"column {name!r}, row {row}: received {_short(value)}, expected a date such as 2024-05-31, "
+            "2024-05-31T12:30:00 or 2024-05-31T12:30:00+02:00, or nothing"
         ) from None
 
 
-def _utc() -> Any:
-    from datetime import UTC
-
-    return UTC
+def _date_text(text: str) -> str | datetime:
+    """As NumPy reads it, or with its offset from UTC."""
+    text = text.strip().replace("/", "-").removesuffix("Z")
+    if _DATE.match(text) is None:
+        raise ValueError
+    return datetime.fromisoformat(text) if _OFFSET.search(text) else text
 
 
 def _texts(raw: npt.NDArray[Any]) -> npt.NDArray[np.object_]:
