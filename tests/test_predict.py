@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from tunekit.bundle import Bundle
 from tunekit.cli.predict import predict_file
-from tunekit.data import Schema
+from tunekit.data import Schema, Table
 from tunekit.errors import DataError
 from tunekit.export import write_bundle
 
@@ -64,6 +64,25 @@ def test_without_a_file_to_write_predictions_are_printed(binary, tmp_path, capfd
     predict_file(binary[1], rows, tmp_path / "out.csv")
     assert predict_file(binary[1], rows, None) == 20
     assert capfd.readouterr().out == (tmp_path / "out.csv").read_text()
+
+
+@pytest.mark.usefixtures("in_parts")
+def test_rows_come_through_a_pipe(binary, tmp_path) -> None:
+    rows = write(frame(), tmp_path / "rows.csv")
+    predict_file(binary[1], rows, tmp_path / "expected.csv")
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with subprocess.Popen(["cp", str(rows), str(pipe)]):
+        assert predict_file(binary[1], pipe, tmp_path / "out.csv") == len(frame())
+    assert (tmp_path / "out.csv").read_text() == (tmp_path / "expected.csv").read_text()
+    with pytest.raises(DataError, match="is a pipe or a device"):
+        Table(pipe, target="y").load()
+
+
+def test_predictions_are_not_compressed(binary, tmp_path) -> None:
+    frame().to_csv(rows := tmp_path / "rows.csv.gz", index=False)
+    with pytest.raises(DataError, match=r"out\.csv\.gz'; expected a CSV or Parquet file: compress it afterwards"):
+        predict_file(binary[1], rows, tmp_path / "out.csv.gz")
+    assert predict_file(binary[1], rows, tmp_path / "out.csv") == len(frame())
 
 
 @pytest.mark.parametrize("given", ["rows.csv", "rows.parquet"])

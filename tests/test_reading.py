@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tunekit.data import Table, read_chunks
+from tunekit.data import Table, column_names, read_chunks, read_frame
+from tunekit.errors import DataError
 
 FIRST, SECOND = 9007199254740992, 9007199254740993
 """Whole numbers that are one as float64."""
@@ -76,3 +77,44 @@ def test_large_whole_numbers_stay_themselves_beside_gaps(tmp_path, ending, rows)
     chunks = read_chunks(path, rows, held={"id": data.schema.columns[0].held})
     typed = [text for chunk in chunks for text in data.schema.typed(chunk)["id"]]
     assert typed == data.columns["id"].tolist()
+
+
+# Lines
+
+
+@pytest.mark.parametrize("rows", [None, 1])
+@pytest.mark.parametrize("text", ["a;b\n1;2\n3;4\n", "a;b\n1;2;\n3;4;\n", "\na;b\r\n1;2\r\n3;4"])
+def test_separators_at_the_ends_of_lines_shift_no_column(tmp_path, text, rows) -> None:
+    path = written(tmp_path, text)
+    frame = pd.concat(read_chunks(path, rows))
+    assert frame.to_dict("list") == {"a": [1, 3], "b": [2, 4]}
+
+
+@pytest.mark.parametrize("rows", [None, 1])
+@pytest.mark.parametrize("text", ["a,b\nx,1,2\ny,3,4\n", "a,b\n1,2,\n3,4\n5,6,7\n"])
+def test_lines_with_more_cells_than_names_are_refused(tmp_path, text, rows) -> None:
+    with pytest.raises(DataError, match="has lines with more cells than its header has names; expected as many"):
+        list(read_chunks(written(tmp_path, text), rows))
+
+
+# Compressed
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zip"])
+def test_compressed_files_are_read(tmp_path, ending) -> None:
+    path = tmp_path / f"rows.csv.{ending}"
+    table = pd.DataFrame({"a": [1, 2], "b": ["x;y", "z"]})
+    table.to_csv(path, index=False, sep="\t")
+    assert column_names(path) == ["a", "b"]
+    pd.testing.assert_frame_equal(read_frame(path), table)
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zip"])
+def test_a_file_that_only_looks_compressed_is_refused(tmp_path, ending) -> None:
+    with pytest.raises(DataError, match="could not be read as CSV"):
+        read_frame(written(tmp_path, "a,b\n1,2\n", f"rows.csv.{ending}"))
+    whole = tmp_path / f"cut.csv.{ending}"
+    pd.DataFrame({"a": range(9000)}).to_csv(whole, index=False)
+    whole.write_bytes(whole.read_bytes()[:-200])
+    with pytest.raises(DataError, match="could not be read as CSV"):
+        read_frame(whole)

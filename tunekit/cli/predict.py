@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -29,10 +32,10 @@ def predict_file(bundle: Path, rows: Path, output: Path | None) -> int:
 
     Args:
         bundle: a folder that `tunekit export` wrote.
-        rows: a CSV or Parquet file, of any size: a part of it at a time is in memory. An image is the path of its file,
-            relative to the working directory; an array, such as a window, is lists of numbers: "[[1, 2], [3, 4]]".
-            Instead of windows the history of series may be given, as a study of series has it: each is forecast from
-            its last row on.
+        rows: a CSV or Parquet file, or a pipe with CSV, of any size: a part of it at a time is in memory. An image is
+            the path of its file, relative to the working directory; an array, such as a window, is lists of numbers:
+            "[[1, 2], [3, 4]]". Instead of windows the history of series may be given, as a study of series has it:
+            each is forecast from its last row on.
         output: a CSV file, or Parquet by its suffix; it is there once it is whole. None to print CSV.
     """
     model = Bundle.load(bundle)
@@ -40,10 +43,23 @@ def predict_file(bundle: Path, rows: Path, output: Path | None) -> int:
     not_gaps = model.manifest["facts"].get("texts_like_gaps", {})
     # Nor does it depend on other rows, as what pandas makes of a column does; bundles of before don't say what it was.
     held = {column["name"]: column["held"] for column in model.manifest["columns"] if "held" in column}
-    history = _is_history(model, rows)
-    chunks = read_chunks(rows, None if history else _chunk(model), not_gaps=not_gaps, held=held)
-    frames = _forecast(model, chunks) if history else _predicted(model, chunks)
-    return _print(frames) if output is None else write_chunks(frames, output)
+    with _file_of(rows) as file:
+        history = _is_history(model, file)
+        chunks = read_chunks(file, None if history else _chunk(model), not_gaps=not_gaps, held=held)
+        frames = _forecast(model, chunks) if history else _predicted(model, chunks)
+        return _print(frames) if output is None else write_chunks(frames, output)
+
+
+@contextmanager
+def _file_of(rows: Path) -> Iterator[Path]:
+    """The file itself; what comes through a pipe, which can be read once only, as a file."""
+    if not (rows.is_fifo() or rows.is_char_device()):
+        yield rows
+        return
+    with tempfile.NamedTemporaryFile(suffix=rows.suffix) as file, rows.open("rb") as pipe:
+        shutil.copyfileobj(pipe, file)
+        file.flush()
+        yield Path(file.name)
 
 
 def _print(frames: Iterable[pd.DataFrame]) -> int:

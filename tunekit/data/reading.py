@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import csv
+import lzma
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +34,12 @@ BUFFER = 2**20
 
 EXACT = 2**53
 """Whole numbers from here on are not told from their neighbours once they are float64."""
+
+IN_NO_TEXT = "\x1f"
+"""A character that separates a line's cells in no CSV file, so that the line is one cell."""
+
+BROKEN = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""What reading a compressed file raises that isn't one, or not all of it; or an `OSError` without a number."""
 
 SEPARATORS = ",;\t|"
 """Of these, the one that stands most often in a CSV file's header line separates its columns."""
@@ -58,7 +70,7 @@ def read_chunks(
     """The rows of a file in frames of at most `rows` rows, of which one at a time is in memory.
 
     Args:
-        path: a CSV or Parquet file.
+        path: a CSV file, which may be compressed (`.csv.gz`), or a Parquet file.
         rows: per frame; None for one frame.
         not_gaps: texts that look like a missing value but are categories, by column.
         held: what the values of categories and texts were in training, by column, see `tunekit.data.spelling`: each
@@ -72,6 +84,8 @@ def read_chunks(
         raise DataError(f"there is no file {str(path)!r}; expected a CSV or Parquet file (relative to {Path.cwd()})")
     if path.is_dir():
         raise DataError(f"{str(path)!r} is a folder; expected a CSV or Parquet file")
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} is a pipe or a device, which can be read once only; expected a file")
     if path.suffix.lower() in PARQUET:
         yield from _parquet_chunks(path, rows)
         return
@@ -82,9 +96,13 @@ def read_chunks(
         spelt = {name: held[name] for name in names if name in held} if held else {}
         options: dict[str, Any] = {
             "sep": separator,
-            "na_values": {name: sorted(GAPS.difference(known.get(name, ()))) for name in names},
+            "na_values": {
+                **{name: sorted(GAPS.difference(known.get(name, ()))) for name in names},
+                len(names): [""],  # the position of what follows a separator at the end of each line
+            },
             "keep_default_na": False,
             "skip_blank_lines": len(names) > 1,  # of one column, an empty line is a row with nothing in it
+            "index_col": False,  # of lines that end in a separator, pandas would take the first cell for an index
             "low_memory": False,  # a column's type is judged by all of it
             "dtype": dict.fromkeys(spelt, str),
         }
@@ -92,8 +110,15 @@ def read_chunks(
             yield _spelt(_exact_csv(path, options), spelt)
             return
         with pd.read_csv(path, chunksize=rows, **options) as chunks:
-            for chunk in chunks:
+            while (chunk := _whole(partial(next, chunks, None))) is not None:
                 yield _spelt(chunk, spelt)
+
+
+def _whole(read: Callable[[], Any]) -> Any:
+    """What is read, of which pandas may not leave out cells with a warning only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return read()
 
 
 def _spelt(frame: pd.DataFrame, held: Mapping[str, str]) -> pd.DataFrame:
@@ -104,7 +129,7 @@ def _spelt(frame: pd.DataFrame, held: Mapping[str, str]) -> pd.DataFrame:
 
 def _exact_csv(path: Path, options: dict[str, Any]) -> pd.DataFrame:
     """A CSV file, of which whole numbers beside gaps are exact, too: such ids would become others as float64."""
-    frame: pd.DataFrame = pd.read_csv(path, **options)
+    frame: pd.DataFrame = _whole(partial(pd.read_csv, path, **options))
     large = [name for name in frame.select_dtypes("float64") if _may_be_inexact(frame[name])]
     if large:
         cells = pd.read_csv(path, **options | {"usecols": large, "dtype": str})
@@ -181,13 +206,19 @@ def _understandable(path: Path) -> Iterator[None]:
         yield
     except pd.errors.EmptyDataError:
         raise DataError(f"{str(path)!r} is empty; expected a header line and rows") from None
-    except (UnicodeDecodeError, pd.errors.ParserError) as error:
+    except pd.errors.ParserWarning:
+        raise DataError(
+            f"{str(path)!r} has lines with more cells than its header has names; expected as many: name every column"
+        ) from None
+    except (UnicodeDecodeError, pd.errors.ParserError, *BROKEN, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # such as of a file that may not be read
+            raise
         raise DataError(f"{str(path)!r} could not be read as CSV: {error}; expected UTF-8 text with a header") from None
 
 
 def _separator(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        first = file.readline()
+    options: dict[str, Any] = {"header": None, "dtype": str, "keep_default_na": False, "quoting": csv.QUOTE_NONE}
+    first = str(pd.read_csv(path, sep=IN_NO_TEXT, nrows=1, **options).iloc[0, 0])
     return max(SEPARATORS, key=first.count)
 
 

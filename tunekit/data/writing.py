@@ -11,6 +11,9 @@ from typing import Any
 import pandas as pd
 
 from tunekit.data.reading import PARQUET
+from tunekit.errors import DataError
+
+COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 
 
 def write_chunks(frames: Iterable[pd.DataFrame], path: Path) -> int:
@@ -21,7 +24,12 @@ def write_chunks(frames: Iterable[pd.DataFrame], path: Path) -> int:
     Args:
         frames: at least one; it may be empty.
         path: a CSV file, or Parquet by its suffix; one that is there is replaced.
+
+    Raises:
+        DataError: the file would be compressed.
     """
+    if path.suffix.lower() in COMPRESSED:
+        raise DataError(f"the output is {str(path)!r}; expected a CSV or Parquet file: compress it afterwards")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.draft"
     if path.exists() and not path.is_file():  # such as /dev/stdout
