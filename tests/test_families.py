@@ -248,6 +248,18 @@ def test_boosting_out_of_time_ends_with_what_it_has(name, folds) -> None:
     assert model.best_epoch == 1
 
 
+@pytest.mark.parametrize("task", ["regression", "multiclass"])
+def test_a_forest_grows_the_trees_that_there_is_time_for(folds, task) -> None:
+    one = folds[task]
+    plain, _ = fitted(Forest(), one)
+    ample, _ = fitted(Forest(), replace(one, seconds=1e6))
+    np.testing.assert_array_equal(ample.predict(one.valid.rows), plain.predict(one.valid.rows))
+    short, _ = fitted(Forest(), replace(one, seconds=0.0))
+    assert short.best_epoch == 10
+    again, _ = fitted(Forest(), replace(one, length=Length(10)))
+    np.testing.assert_array_equal(again.predict(one.valid.rows), short.predict(one.valid.rows))
+
+
 @pytest.mark.parametrize("name", BOOSTED_NAMES)
 def test_boosting_has_as_many_rounds_as_it_is_told(name, folds) -> None:
     model, _ = fitted(BOOSTERS[name](), replace(folds["binary"], length=Length(17)))

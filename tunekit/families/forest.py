@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ does of the many words of texts."""
 MOST_OF_A_TREE = 50_000
 """Rows that a tree learns from."""
 
+TREES_AT_ONCE = 10
+"""After as many it is looked whether there is time for more."""
+
 
 class Forest(Family):
     """scikit-learn's forests on scaled numbers with gap indicators and category codes.
@@ -27,7 +32,8 @@ class Forest(Family):
     Breiman 2001 (random), Geurts 2006 (extra). Half of the features per split and small leaves do well on tables
     (Grinsztajn 2022, arXiv 2207.08815, searches around them too). Probabilities need more trees than means do, above
     all those of rare classes. Of many rows each tree learns from some, drawn with replacement, and its leaves hold
-    more: grown to the end, it would have nearly as many nodes as there are rows.
+    more: grown to the end, it would have nearly as many nodes as there are rows. Where time is short there are fewer
+    trees.
     """
 
     name = "forest"
@@ -49,8 +55,8 @@ class Forest(Family):
         names = {"extra": "ExtraTrees", "random": "RandomForest"}
         wide = bool(fold.text_columns) or any(array[0].size > MANY for array in fold.train.rows.arrays)
         suffix = "Regressor" if fold.task == "regression" else "Classifier"
+        trees = hp.Int("trees", 100, 400, step=100, default=100 if fold.task == "regression" else 200)
         estimator: Any = getattr(ensemble, names[kind] + suffix)(
-            n_estimators=hp.Int("trees", 100, 400, step=100, default=100 if fold.task == "regression" else 200),
             max_features=hp.Float("max_features", 0.05, 1.0, sampling="log", default=0.05 if wide else 0.5),
             **_growth(hp, len(fold.train)),
             random_state=fold.seed,
@@ -61,7 +67,7 @@ class Forest(Family):
         fold = fold.in_memory
         features = fold.features("train", layout)["features"]
         target = fold.target(fold.train) if fold.task == "regression" else fold.train.target.astype(int)
-        estimator.fit(features, target, sample_weight=fold.train.weight)
+        _grow(estimator, features, target, fold, fold.length.steps if fold.length else trees)
         estimator.n_jobs = 1  # several threads add the trees' votes in any order, to another last bit
 
         def function(features: npt.NDArray[Any]) -> Predictions:
@@ -70,9 +76,25 @@ class Forest(Family):
             shares = np.asarray(estimator.predict_proba(features), dtype=np.float64)
             return shares[:, 1:] if fold.outputs == 1 else shares
 
-        trees = from_forest(estimator, fold.task)
-        facts = {"standardised": fold.relative}
-        return ArrayModel("trees", layout, fold.preparation, trees.to_arrays(), function, facts)
+        grown = len(estimator.estimators_)
+        facts = {"rounds": grown, "standardised": fold.relative}
+        arrays = from_forest(estimator, fold.task).to_arrays()
+        model = ArrayModel("trees", layout, fold.preparation, arrays, function, facts)
+        model.best_epoch = grown
+        return model
+
+
+def _grow(estimator: Any, features: Any, target: npt.NDArray[Any], fold: Fold, trees: int) -> None:
+    """Grow so many trees, or those that there is time for; the same ones in whatever steps."""
+    begun = time.monotonic()
+    step = trees if math.isinf(fold.seconds) else max(TREES_AT_ONCE, fold.threads)
+    estimator.warm_start = True
+    for number in range(step, trees + step, step):
+        estimator.n_estimators = min(number, trees)
+        estimator.fit(features, target, sample_weight=fold.train.weight)
+        spent = time.monotonic() - begun
+        if spent * (number + step) > fold.seconds * number:
+            return
 
 
 def _growth(hp: HyperParameters, rows: int) -> dict[str, Any]:
