@@ -138,8 +138,8 @@ def test_a_model_alone_is_judged_and_exported_with_a_threshold_of_its_own(tmp_pa
         bundle = tk.Bundle.load(result.export(tmp_path / f"model{one['trial']}", trial=one["trial"]))
         assert bundle.threshold < 0.45
         assert f1_score(test["ill"], bundle.predict(test), pos_label="yes") == pytest.approx(one["test_score"])
-        # Of a half, some 0.1 less, as of the score that the trial has by its folds.
-        assert one["oof_score"] > result.summary["trials"][one["trial"]]["score"] + 0.03
+        trial = result.summary["trials"][one["trial"]]["score"]  # at the best threshold of each fold
+        assert trial - 0.1 < one["oof_score"] < trial
 
 
 # Class weights.

@@ -554,6 +554,31 @@ def test_a_threshold_is_found_where_next_to_no_row_is_positive(share: float, shr
     assert threshold < 0.5 * shrunk + 0.1
 
 
+@pytest.mark.parametrize("seconds", [0.0, math.inf])
+def test_a_threshold_is_there_though_there_is_no_time_to_compare(seconds: float) -> None:
+    target, candidates = rare(4_000, 0.05)
+    candidates = [one**2 for one in candidates]  # too timid: next to none is above a half
+    metric = find_metric("f1", "binary", 1)
+    chosen = choose(candidates, in_parts(target), metric, task="binary", combiners=COMBINERS[:2], seconds=seconds)
+    assert chosen.apart == bool(seconds)
+    assert chosen.combination.threshold < 0.3
+    decided = metric.score(target, chosen.combination.decisive(chosen.combination.apply(np.stack(candidates))))
+    assert decided > 0.5
+    # Not apart, it is at the best threshold of each fold, as the trials' are.
+    assert decided - 0.02 < chosen.score < decided + (0.02 if seconds else 0.08)
+    assert metric.score(target, np.mean(candidates, axis=0)) < decided - 0.2, "at a half"
+
+
+def test_members_are_selected_by_what_they_know_and_not_by_how_bold_they_are() -> None:
+    target, (wise, *_) = rare(4_000, 0.05)
+    bold = np.sqrt(np.clip(wise + np.random.default_rng(1).normal(0, 0.2, wise.shape), 0, 1))
+    wise = wise**3
+    metric, rows = find_metric("f1", "binary", 1), in_parts(target)
+    assert metric.score(target, bold) > metric.score(target, wise), "at a half"
+    chosen = choose([bold, wise], rows, metric, task="binary", combiners=COMBINERS[:1])
+    assert chosen.combination.weights[1] > 0.5
+
+
 @pytest.mark.parametrize("name", ["f1", "mcc", "logloss"])
 def test_two_copies_of_a_model_are_no_better_than_one(name: str) -> None:
     """What a threshold or a calibration gains is not credited to blending."""

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from tunekit.errors import MetricError
-from tunekit.metrics import SHORT_NAMES, Metric, find_metric, usual_metric
+from tunekit.metrics import SHORT_NAMES, Metric, find_metric, metric_of_trials, usual_metric
 
 ROWS = 80
 RANDOM = np.random.default_rng(0)
@@ -178,6 +178,39 @@ def test_a_function_of_scikit_learn_is_what_its_scorer_is(function, task, name, 
     metric = find_metric(function, task, 3 if task == "multiclass" else 1)
     assert (metric.name, metric.direction, metric.needs) == (name, direction, needs)
     assert metric.scorer == find_metric(name, task, 3 if task == "multiclass" else 1).scorer
+
+
+DECISIONS = ["f1", "f1_macro", "f1_weighted", "jaccard", "mcc", "balanced_accuracy"]
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("decimals", [1, 9], ids=["ties", "no ties"])
+def test_trials_are_compared_at_the_best_threshold_of_each(name, weighted, decimals) -> None:
+    metric = find_metric(name, "binary", 1)
+    of_trials = metric_of_trials(metric, "binary")
+    shares = np.round(BINARY_SHARES**4, decimals)  # timid: few are above a half
+    weight = WEIGHT if weighted else None
+    thresholds = [*np.unique(shares), 2.0]
+    decided = [metric.score(BINARY, (shares >= one).astype(float), weight) for one in thresholds]
+    found = of_trials.score(BINARY, shares, weight)
+    assert found == pytest.approx(max(decided), rel=1e-12)
+    assert found > metric.score(BINARY, shares, weight)
+    assert (of_trials.name, of_trials.direction) == (metric.name, metric.direction)
+    assert of_trials.identity != metric.identity, "trials of before can't be compared with these"
+
+
+@pytest.mark.parametrize(("name", "task"), [("accuracy", "binary"), ("roc_auc", "binary"), ("f1_macro", "multiclass")])
+def test_other_trials_are_compared_by_the_metric(name, task) -> None:
+    metric = find_metric(name, task, 1 if task == "binary" else 3)
+    assert metric_of_trials(metric, task) is metric
+
+
+def test_decisions_of_one_class_alone() -> None:
+    target, shares = np.zeros(4), np.linspace(0.1, 0.9, 4)[:, None]
+    assert metric_of_trials(find_metric("f1", "binary", 1), "binary").score(target, shares) == 0.0
+    with pytest.raises(MetricError, match="only one class is present"):
+        metric_of_trials(find_metric("balanced_accuracy", "binary", 1), "binary").score(target, shares)
 
 
 def test_a_metric_is_taken_as_it_is() -> None:

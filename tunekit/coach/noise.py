@@ -75,7 +75,7 @@ def difference(one: Trial, other: Trial, prepared: Prepared) -> Difference | Non
 
 def difference_by_rows(one: Candidate, other: Candidate, prepared: Prepared) -> Difference:
     """The same for splits with too few folds, by their predictions: the validation rows are resampled (Efron 1979)."""
-    judged, metric = prepared.judged, prepared.metric
+    judged, metric = prepared.judged, prepared.metric_of_trials
     random = np.random.default_rng(0)
     sign = -metric.sign
 

@@ -26,7 +26,7 @@ from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.ensemble.linear import Linear
 from tunekit.ensemble.nesting import thinned
 from tunekit.ensemble.selection import Greedy, greedy_selection
-from tunekit.ensemble.threshold import best_threshold, has_threshold
+from tunekit.ensemble.threshold import allows_threshold, best_threshold
 from tunekit.errors import MetricError
 from tunekit.metrics import Metric
 
@@ -105,7 +105,7 @@ def choose(
         seed: of whatever is drawn.
         combiners: to choose from, the simplest first; the first is there for any data.
         select: the greedy selection that all of them start from.
-        polish: whether a calibration or a threshold may be added.
+        polish: whether a calibration, or a threshold that the metric doesn't need, may be added.
 
     Raises:
         StudyError: there are no candidates.
@@ -201,11 +201,11 @@ def _best_alone(course: Course, error: MetricError) -> Chosen:
 
 def _chosen(course: Course, combiners: Sequence[Combiner], *, polish: bool) -> Chosen:
     first = combiners[0]
-    fallback = first.fit(course.selection(-1))
+    fallback = course.fitted(first, course.selection(-1))
     try:
         return _compared(course, combiners, fallback, polish=polish)
     except (OutOfTimeError, MetricError) as error:
-        score = course.rows.score(course.metric, course.combined(fallback, np.arange(len(course.rows))))
+        score = course.rows.score(course.alike, course.combined(fallback, np.arange(len(course.rows))))
         why = f"{first.name}, not compared with others: {_lack(course, error)}"
         return Chosen(fallback, first.name, score, False, why, (Tried(first.name, None, "used"),))
 
@@ -267,14 +267,14 @@ def _refused(course: Course, way: Way, best: Way, simplest: Way, single: float) 
 
 
 def _polished(course: Course, best: Way) -> Way:
-    """With a calibration or a threshold, where that is better by more than noise."""
+    """With a calibration, or a threshold that it need not have, where that is better by more than noise."""
     for kind in kinds_for(course.metric, course.task, len(course.rows)):
         if time.monotonic() > course.deadline - course.reserve:
             return best
         way = _adjusted(course, best, kind)
         if way.beats(best):
             best = way
-    if has_threshold(course.metric, course.task) and time.monotonic() < course.deadline - course.reserve:
+    if allows_threshold(course.metric, course.task) and time.monotonic() < course.deadline - course.reserve:
         way = _adjusted(course, best, THRESHOLD)
         if way.beats(best):
             best = way
@@ -307,7 +307,7 @@ def _polished_by(what: str, one: Combination, stack: Predictions, rows: Judged, 
 def _finished(course: Course, best: Way, simplest: Way, fallback: Combination, tried: dict[str, Tried]) -> Chosen:
     """What was chosen, fitted on all rows."""
     fitting = course.selection(-1)
-    whole = fallback if best.combiner is simplest.combiner else best.combiner.fit(fitting)
+    whole = fallback if best.combiner is simplest.combiner else course.fitted(best.combiner, fitting)
     if best.combiner is not simplest.combiner and whole.kind == "mean" and best.combiner.stacks:
         tried[best.combiner.name] = replace(tried[best.combiner.name], said="fitted on all rows, it adds nothing")
         return _finished(course, simplest, simplest, fallback, tried)
@@ -338,7 +338,7 @@ def _why(course: Course, best: Way, simplest: Way, whole: Combination, tried: di
         why = f"{name}: {unit} {tried[name].score:.5g} on rows apart, against {simplest.score:.5g} of greedy selection"
     if whole.calibration is not None:
         why += f"; calibrated by {whole.calibration.told}"
-    if best.said == THRESHOLD:
+    if whole.threshold != EVEN:
         why += f"; the second class is predicted from a probability of {whole.threshold:.2g} on"
     if best.said:
         why += f" ({unit} {best.score:.5g} on rows apart)"

@@ -18,8 +18,9 @@ from tunekit.ensemble.combiner import Combiner, Fitting
 from tunekit.ensemble.judged import Judged, Predictions, Rows
 from tunekit.ensemble.nesting import blocks, nested, thinned
 from tunekit.ensemble.quick import scores_of
+from tunekit.ensemble.threshold import best_threshold, needs_threshold
 from tunekit.errors import MetricError
-from tunekit.metrics import Metric
+from tunekit.metrics import Metric, metric_of_trials
 
 MOST_FITTED = 20_000
 """Rows that a combination is fitted on: a few dozen weights need no more, and time is short."""
@@ -69,11 +70,23 @@ class Course:
             some = thinned(self.rows, some, self.most if place >= 0 else MOST_FITTED, self.seed)
             stack, rows = self.stack(some), self.rows.only(some)
             seconds = min(seconds, max(0.0, self.deadline - time.monotonic()))
-            weights = self.select(stack, rows, self.metric, seconds=seconds)
+            weights = self.select(stack, rows, self.alike, seconds=seconds)
             self._fittings[place] = Fitting(
-                stack, rows, self.metric, self.task, weights, self.deadline, self.seed + place + 1
+                stack, rows, self.alike, self.task, weights, self.deadline, self.seed + place + 1
             )
         return self._fittings[place]
+
+    @property
+    def alike(self) -> Metric:
+        """What is asked of candidates and means of them before they have a threshold."""
+        return metric_of_trials(self.metric, self.task)
+
+    def fitted(self, combiner: Combiner, fitting: Fitting) -> Combination:
+        """A combination, with its threshold where the metric needs one."""
+        made = combiner.fit(fitting)
+        if not needs_threshold(self.metric, self.task):
+            return made
+        return replace(made, threshold=best_threshold(self.metric, fitting.rows, made.apply(fitting.stack)))
 
     def _can_be_scored(self, some: Rows) -> bool:
         """Whether the metric has a value in each part of some rows: of one class, many have none."""
@@ -115,7 +128,7 @@ class Course:
         begun, fitted = time.monotonic(), []
         for place in range(len(self.pairs)):
             fitting = replace(self.selection(place), deadline=limit)
-            fitted.append(combiner.fit(fitting))
+            fitted.append(self.fitted(combiner, fitting))
             spent = time.monotonic() - begun
             if begun + spent / (place + 1) * len(self.pairs) > limit:
                 raise OutOfTimeError
@@ -142,7 +155,7 @@ class Course:
     def alone(self) -> npt.NDArray[np.float64]:
         """The score of each candidate by itself on the rows that judge, the mean over the pairs: (candidates,)."""
         scores = [
-            scores_of(self.metric, replace(self.rows.only(judge), parts=(np.arange(len(judge)),)), self.stack(judge))
+            scores_of(self.alike, replace(self.rows.only(judge), parts=(np.arange(len(judge)),)), self.stack(judge))
             for _, judge in self.pairs
         ]
         mean: npt.NDArray[np.float64] = np.mean(scores, axis=0)

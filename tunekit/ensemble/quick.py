@@ -96,7 +96,7 @@ def _area(target: Scores, stack: Predictions) -> Scores:
 
 def ties(values: Scores) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The ascending order of values (n,), and where in it each one that differs begins."""
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     return order, np.flatnonzero(np.r_[True, np.diff(values[order]) != 0])
 
 
@@ -105,7 +105,7 @@ def _precision(target: Scores, stack: Predictions) -> Scores:
     _both(target)
     found = []
     for one in stack[:, :, 0]:
-        order = np.argsort(-one, kind="stable")
+        order = np.argsort(-one)
         ends = np.flatnonzero(np.r_[np.diff(one[order]) != 0, True])
         hits = np.cumsum(target[order])[ends]
         found.append((np.diff(hits, prepend=0.0) * hits / (ends + 1)).sum() / hits[-1])

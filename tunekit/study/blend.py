@@ -283,7 +283,7 @@ def judged_blend(
     predictions = {"blend": combination.decisive(blended), "single": alone(single)}
     baseline = next((one for one in candidates if one.trial.family == BASELINE), None)
     if baseline is not None:
-        predictions["baseline"] = baseline.unlabelled[rows]
+        predictions["baseline"] = _constant(baseline, prepared, len(test))
     weight = None if prepared.data.weight is None else prepared.data.weight[test]
     names = {"single": f"the best single model ({single.trial.name})", "members": str(len(members))}
     if cheap is not None:
@@ -295,6 +295,14 @@ def judged_blend(
     return judge(
         prepared.metric, target, weight, predictions, names, seed=resampling, seconds=limit.seconds, group=together
     )
+
+
+def _constant(baseline: Candidate, prepared: Prepared, tests: int) -> npt.NDArray[np.float64]:
+    """What the baseline predicts for the test rows; where decisions count, always the class that scores better."""
+    if prepared.metric_of_trials is prepared.metric:
+        return baseline.unlabelled[:tests]
+    scores = [prepared.judged.score(prepared.metric, np.full((len(prepared.covered), 1), one)) for one in (0.0, 1.0)]
+    return np.full((tests, 1), float(prepared.metric.better(scores[1], scores[0])))
 
 
 def judged_together(prepared: Prepared) -> npt.NDArray[np.int64] | None:

@@ -220,7 +220,7 @@ class Conductor:
         share = self._shares.of(family, self._given_up, executor.workers)
         limits = [one for one in (share.first, self._limits.seconds) if one is not None]
         seconds = min(limits) if limits else None
-        metric, seed = self._prepared.metric, running.trial.seed
+        metric, seed = self._prepared.metric_of_trials, running.trial.seed
         task = TrialTask(family, metric, seed, self._threads, seconds, rungs, self._costs, self._board)
         job = Job(run_trial, (task,), folder, self._limits, heavy=family.needs_tensorflow)
         self._flights.append(_Flight(running, executor.start(job), share))

@@ -35,7 +35,7 @@ class Worth:
 
     def __init__(self, ledger: Ledger, prepared: Prepared) -> None:
         self._ledger = ledger
-        self._metric = prepared.metric
+        self._metric = prepared.metric_of_trials
         self._prepared = prepared
         judged = prepared.judged
         everything = np.arange(len(judged))
