@@ -149,7 +149,7 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     judge = _metric(data, metric, development)
     _check_judging(data, folds, judge)
     _check_directions(data, folds, metric, judge)
-    told = (*_thresholds(data, judge), *_groups_in_time(data, folds), *_shortened(list(_left_out(data, folds, judge))))
+    told = (*_groups_in_time(data, folds), *_shortened(list(_left_out(data, folds, judge))))
     data = replace(data, notices=(*data.notices, *told))
     schema = data.schema.with_levels(data.columns, data.teaching(development))
     probes = _probes(schema, data.raw_rows(development[:PROBED_ROWS]))
@@ -228,15 +228,6 @@ def _check_directions(data: Dataset, folds: Folds, given: Any, judge: Metric) ->
             constant = np.tile(data.constant(rows)[outputs], (len(rows), 1))
             values = every[:, column]
             check_smaller_is_better(metrics[column], values, target.nearly(values), constant, weight)
-
-
-def _thresholds(data: Dataset, metric: Metric) -> Iterator[str]:
-    """What is said of a metric of decisions between two classes."""
-    if metric_of_trials(metric, data.task) is not metric:
-        yield (
-            f"{metric.name} counts decisions: trials are compared at the threshold that is best for each; the blend's "
-            "is tuned out of fold"
-        )
 
 
 def _groups_in_time(data: Dataset, folds: Folds) -> Iterator[str]:

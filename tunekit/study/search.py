@@ -85,7 +85,13 @@ def search(
         executor = _executor(study, effort, site, ledger, data)
         stack.callback(executor.close)
         observer.study_started(_facts(study, prepared, effort, executor.workers, ledger.folder), ledger.trials())
-        notices = [*prepared.data.notices, *found, *_streamed(study, store), *_crowded(wished, effort)]
+        notices = [
+            *prepared.data.notices,
+            *found,
+            *_thresholds(prepared),
+            *_streamed(study, store),
+            *_crowded(wished, effort),
+        ]
         for notice in [*notices, *_changed_families(study, ledger.trials())]:
             observer.message(notice)
         disk = int(SHARE_OF_DISK * shutil.disk_usage(ledger.folder).free) if effort.disk is None else effort.disk
@@ -157,6 +163,16 @@ def _streamed(study: Study, store: Store) -> list[str]:
         return []
     told = f"; {', '.join(names)} learn from a sample that memory holds" if names else ""
     return [f"the rows are larger than {MOST_IN_MEMORY / 2**20:.0f} MiB: nets are trained batch by batch{told}"]
+
+
+def _thresholds(prepared: Prepared) -> list[str]:
+    """What is to be said of a metric of decisions between two classes."""
+    if prepared.metric_of_trials is prepared.metric:
+        return []
+    return [
+        f"{prepared.metric.name} counts decisions: trials are compared at the threshold that is best for each; the "
+        "blend's is tuned out of fold"
+    ]
 
 
 def _memory_of_a_trial(prepared: Prepared, store: Store) -> int:
