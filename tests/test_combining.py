@@ -28,7 +28,7 @@ from tunekit.ensemble.calibration import Calibration, calibrate, kinds_for
 from tunekit.ensemble.few import Few
 from tunekit.ensemble.guard import refusal_by_new_rows, refusal_by_score
 from tunekit.ensemble.nesting import blocks, nested, thinned
-from tunekit.ensemble.quick import COUNTS, MANY, MEANS, scores_of
+from tunekit.ensemble.quick import COUNTS, MANY, MEANS, OF_CLASSES, scores_of
 from tunekit.ensemble.threshold import best_threshold
 from tunekit.errors import ExportError
 from tunekit.export import write_bundle
@@ -298,10 +298,14 @@ def test_what_no_blend_can_be_scored_by_is_the_best_alone() -> None:
 # Quick scores.
 
 
-@pytest.mark.parametrize("name", sorted(name for name, scorer in SHORT_NAMES.items() if scorer in {**COUNTS, **MEANS}))
+QUICK = sorted(name for name, scorer in SHORT_NAMES.items() if scorer in {**COUNTS, **MEANS})
+
+
+@pytest.mark.parametrize("name", [*QUICK, "f1_weighted"])
 def test_a_quick_score_is_scikit_learns(name: str) -> None:
-    tasks = ["regression"] if SHORT_NAMES[name].startswith("neg_m") or name in ("r2", "rmse") else ["binary"]
-    tasks += ["multiclass"] if SHORT_NAMES[name] in MANY else []
+    scorer = SHORT_NAMES.get(name, name)
+    tasks = ["regression"] if scorer.startswith("neg_m") or name in ("r2", "rmse") else ["binary"]
+    tasks += ["multiclass"] if scorer in MANY or scorer in OF_CLASSES else []
     for task in tasks:
         target, stack = made_up(task, 400)
         stack = np.round(stack, 1 if name in ("roc_auc", "average_precision") else 12)  # many of one probability
@@ -310,6 +314,15 @@ def test_a_quick_score_is_scikit_learns(name: str) -> None:
             rows = in_parts(target, weight=weight)
             expected = [rows.score(metric, one) for one in stack]
             np.testing.assert_allclose(scores_of(metric, rows, stack), expected, rtol=1e-10)  # sums in another order
+
+
+@pytest.mark.parametrize("name", ["f1_macro", "f1_weighted"])
+def test_a_quick_score_leaves_out_classes_that_are_not_there(name: str) -> None:
+    metric, random = find_metric(name, "multiclass", 4), np.random.default_rng(0)
+    target, stack = random.integers(0, 2, 60).astype(float), random.dirichlet([9, 9, 1, 1e-9], (5, 60))
+    expected = [metric.score(target, one) for one in stack]
+    rows = Judged(target, (np.arange(60),))
+    np.testing.assert_allclose(scores_of(metric, rows, stack), expected, rtol=1e-12)
 
 
 def test_a_quick_score_of_classes_in_an_order_counts_hits_of_the_middle_class() -> None:

@@ -206,6 +206,12 @@ def test_other_trials_are_compared_by_the_metric(name, task) -> None:
     assert metric_of_trials(metric, task) is metric
 
 
+@pytest.mark.parametrize("name", ["precision", "recall", "f1", "jaccard", "f1_macro"])
+def test_where_nothing_is_found_nobody_is_warned(name) -> None:
+    found = find_metric(name, "binary", 1).score(BINARY, np.full((ROWS, 1), 0.1))
+    assert found == (pytest.approx(0.5 * sk.f1_score(1 - BINARY, np.ones(ROWS))) if name == "f1_macro" else 0.0)
+
+
 def test_decisions_of_one_class_alone() -> None:
     target, shares = np.zeros(4), np.linspace(0.1, 0.9, 4)[:, None]
     assert metric_of_trials(find_metric("f1", "binary", 1), "binary").score(target, shares) == 0.0

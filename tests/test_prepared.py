@@ -94,3 +94,11 @@ def test_a_function_that_should_be_large_is_not_made_small(task: str):
         prepare(data, tk.KFold(2), hit, 0)
     prepare(data, tk.KFold(2), missed, 0)
     prepare(data, tk.KFold(2), tk.Metric("hit", hit, "maximize"), 0)
+
+
+def test_errors_as_shares_of_zero_are_refused():
+    frame = pd.DataFrame({"x": np.arange(60) % 7 / 3, "y": np.arange(60.0) / 7})
+    data = tk.Table(frame, target="y").load()
+    with pytest.raises(MetricError, match=r"'mape' divides by the target, which is 0 in 1 of 60 rows; .* metric='mae'"):
+        prepare(data, tk.KFold(2), "mape", 0)
+    prepare(tk.Table(frame.assign(y=frame["y"] + 1), target="y").load(), tk.KFold(2), "mape", 0)

@@ -394,3 +394,12 @@ def test_weights_that_can_not_weigh_are_refused(weights, told) -> None:
 def test_nothing_to_learn_from_is_refused() -> None:
     assert "no column is left to learn from beside the target 'y'" in refused({"y": Y})
     assert "no column is left" in refused({"x": [1, 2, 3, 4], "y": Y}, kinds={"x": "drop"})
+
+
+def test_whole_numbers_are_classes_if_each_could_be_learnt_and_judged() -> None:
+    counts = pd.DataFrame({"x": np.arange(40.0) / 3, "y": [0, 1, 2, 3] * 10})
+    assert Table(counts, target="y").load().task == "multiclass"
+    counts.loc[0, "y"] = 6
+    assert Table(counts, target="y").load().task == "regression"
+    asked = Table(counts, target="y", kinds={"y": "category"}).load()
+    assert asked.classes == (0, 1, 2, 3, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -535,6 +536,8 @@ def _named(name: str, task: str, outputs: int) -> Metric:
     needs = _needs(scorer, task)
     needs = "rank" if (task, needs) == ("ordinal", "class") else needs
     arguments = dict(scorer._kwargs)
+    if "zero_division" in inspect.signature(scorer._score_func).parameters:
+        arguments.setdefault("zero_division", 0.0)  # the default, without a warning at each call
     if needs == "probability" and outputs > 1:
         if scorer_name == "roc_auc":
             arguments["multi_class"] = "ovr"
@@ -570,7 +573,8 @@ def _check_task(name: str, scorer_name: str, task: str, needs: str, outputs: int
     )
     if (task == "regression") != for_numbers:
         fitting = "rmse, mae, r2" if task == "regression" else "roc_auc, average_precision, logloss, accuracy, f1_macro"
-        raise MetricError(f"metric {name!r} does not fit a {task} task; expected one such as {fitting}")
+        number = "" if task == "regression" else '; if the target is a number, say so: kinds={TARGET: "number"}'
+        raise MetricError(f"metric {name!r} does not fit a {task} task; expected one such as {fitting}{number}")
     binary_only = scorer_name in ("f1", "precision", "recall", "jaccard", "average_precision", "neg_brier_score")
     if task in ("multiclass", "ordinal") and binary_only:
         raise MetricError(f"metric {name!r} is for two classes, but the target has {outputs}; try f1_macro or logloss")

@@ -11,7 +11,7 @@ from tunekit.bundle.columns import typed_column
 from tunekit.errors import DataError
 
 MOST_CLASSES = 20
-"""An integer target with at most this many different values is a class; with more it is a number."""
+"""An integer target with at most this many different values is a class, if no value is there once only."""
 
 ID_SHARE = 0.9
 """A text column with more different values than this share of its rows names its rows; models can't learn from it."""

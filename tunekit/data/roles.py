@@ -185,8 +185,13 @@ def _target(
     if classes or kind in ("category", "boolean"):
         return _classes(column, name, classes)
     number = typed_column(column, "number", name)
-    few = column.nunique() == 2 or ((number % 1 == 0).all() and column.nunique() <= MOST_CLASSES)
-    return _classes(column, name, classes) if few and wanted is None else (number, ())
+    return _classes(column, name, classes) if wanted is None and _are_classes(number) else (number, ())
+
+
+def _are_classes(values: npt.NDArray[np.float64]) -> bool:
+    """Whether numbers look like classes: two of them, or a few whole ones, each of which could be learnt and judged."""
+    found, counts = np.unique(values, return_counts=True)
+    return len(found) == 2 or bool((found % 1 == 0).all() and len(found) <= MOST_CLASSES and counts.min() > 1)
 
 
 def _classes(

@@ -43,6 +43,8 @@ def _scores(metric: Metric, target: Scores, stack: Predictions, weight: Scores |
         return np.asarray(metric.mean_of(target, weight, of_target))
     if stack.shape[2] == 1 and weight is None and metric.scorer in COUNTS:
         return COUNTS[metric.scorer](target, stack)
+    if stack.shape[2] > 1 and weight is None and metric.scorer in OF_CLASSES and metric.needs != "rank":
+        return OF_CLASSES[metric.scorer](*_confusion(target, stack))
     of_rows = contributions(metric, target, stack)
     if of_rows is None:
         return np.array([metric.score(target, one, weight) for one in stack])
@@ -143,6 +145,34 @@ def _balanced(target: Scores, stack: Predictions) -> Scores:
     return (hits / total + others / rest) / 2
 
 
+def _confusion(target: Scores, stack: Predictions) -> tuple[Scores, Scores, Scores]:
+    """Rows of each class that are found, that are said to be of it, and that are: (candidates, classes) each."""
+    classes = stack.shape[2]
+    truth, found = target.astype(np.int64), stack.argmax(axis=2)
+    counts = [np.bincount(one * classes + truth, minlength=classes**2).reshape(classes, classes) for one in found]
+    table = np.array(counts, dtype=np.float64)
+    return np.diagonal(table, axis1=1, axis2=2), table.sum(axis=2), table.sum(axis=1)
+
+
+def _f1_of_each(hits: Scores, said: Scores, there: Scores) -> Scores:
+    return np.asarray(2 * hits / np.maximum(said + there, 1.0))
+
+
+def _macro(hits: Scores, said: Scores, there: Scores) -> Scores:
+    """A class that is neither there nor said to be is left out of the mean."""
+    return np.asarray(np.average(_f1_of_each(hits, said, there), axis=1, weights=said + there > 0))
+
+
+def _weighted(hits: Scores, said: Scores, there: Scores) -> Scores:
+    return np.asarray(np.average(_f1_of_each(hits, said, there), axis=1, weights=there))
+
+
+def _recalled(hits: Scores, said: Scores, there: Scores) -> Scores:
+    del said
+    known = there[0] > 0  # the same rows for all candidates
+    return np.asarray((hits[:, known] / there[:, known]).mean(axis=1))
+
+
 def _both(target: Scores) -> Scores:
     if target.min() == target.max():
         raise MetricError("only one class is present; expected rows of every class")
@@ -170,6 +200,13 @@ COUNTS: dict[str | None, Callable[[Scores, Predictions], Scores]] = {
     "average_precision": _precision,
 }
 """Scorers of all rows together, without weights: (candidates,)."""
+
+OF_CLASSES: dict[str | None, Callable[[Scores, Scores, Scores], Scores]] = {
+    "balanced_accuracy": _recalled,
+    "f1_macro": _macro,
+    "f1_weighted": _weighted,
+}
+"""The same for several classes, by what `_confusion` gives."""
 
 MANY = ("neg_log_loss", "accuracy")
 """Those that also fit predictions of several classes."""

@@ -147,6 +147,7 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
     folds = split.apply(data, seed)
     development = folds.development
     judge = _metric(data, metric, development)
+    _check_shares(data, judge)
     _check_judging(data, folds, judge)
     _check_directions(data, folds, metric, judge)
     told = (*_groups_in_time(data, folds), *_shortened(list(_left_out(data, folds, judge))))
@@ -200,6 +201,18 @@ def _uncopied(columns: dict[str, Any]) -> dict[str, Any]:
         else column
         for name, column in columns.items()
     }
+
+
+def _check_shares(data: Dataset, metric: Metric) -> None:
+    """Errors as shares of a target that is zero would be all that counts."""
+    metrics = [part.metric for part in metric.parts] if isinstance(metric, MeanMetric) else [metric]
+    every = data.target.reshape(len(data), len(metrics))
+    for one, values in zip(metrics, every.T, strict=True):
+        if one.scorer == "neg_mean_absolute_percentage_error" and not values.all():
+            raise MetricError(
+                f"metric {one.name!r} divides by the target, which is 0 in {(values == 0).sum()} of {len(data)} rows; "
+                "expected a target without zeros, or metric='mae'"
+            )
 
 
 def _check_judging(data: Dataset, folds: Folds, metric: Metric) -> None:
