@@ -611,11 +611,11 @@ def test_two_copies_of_a_model_are_no_better_than_one(name: str) -> None:
 # The export of each.
 
 
-def exported(made: House, combination: Combination, folder: Path) -> tuple[Bundle, np.ndarray]:
+def exported(made: House, combination: Combination, folder: Path, **more: Any) -> tuple[Bundle, np.ndarray]:
     """The bundle of three members and its raw predictions, after its own gate."""
     kinds = ("linear", "boosted", "forest")
     members = [made.fit(kind, float(share)) for kind, share in zip(kinds, combination.importance, strict=True)]
-    write_bundle(made.plan(*members, combination=combination), folder, no_nets)
+    write_bundle(made.plan(*members, combination=combination, **more), folder, no_nets)
     bundle = Bundle.load(folder)
     return bundle, bundle.raw(made.table)
 
@@ -671,6 +671,16 @@ def test_probabilities_of_several_classes_are_cooled_in_the_graph(tmp_path: Path
     bundle, raw = exported(made, combination, tmp_path / "model")
     expected = combination.apply(np.moveaxis(bundle.predict_members(made.table), 1, 0))
     np.testing.assert_allclose(raw, expected, rtol=1e-9, atol=1e-12)  # as above
+
+
+def test_the_graph_predicts_no_less_than_it_may(tmp_path: Path) -> None:
+    made = house("regression", tmp_path)
+    combination = Combination.weighted("regression", np.array([0.2, 0.5, 0.3]), 1)
+    plain = exported(made, combination, tmp_path / "plain")[1]
+    least = np.array([float(np.median(plain))])
+    raw = exported(made, combination, tmp_path / "model", least=least)[1]
+    np.testing.assert_array_equal(raw, np.maximum(plain, least))
+    assert (raw > plain).any()
 
 
 def test_a_combination_of_other_members_is_refused(tmp_path: Path) -> None:

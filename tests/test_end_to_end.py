@@ -20,6 +20,7 @@ from searches import (  # type: ignore[import-not-found]
     tunekit,
     write_study,
 )
+from sklearn.metrics import mean_poisson_deviance
 from typer.testing import CliRunner
 
 import tunekit as tk
@@ -202,6 +203,32 @@ def test_what_was_searched_with_another_seed_is_read_with_it(tmp_path) -> None:
     assert result.study.seed == 5
     assert len(tk.Bundle.load(result.export(tmp_path / "model")).predict(table)) == 90
     assert not [one for one in check_study(study(0), tmp_path / "mlruns") if one.kind == "other-trials"]
+
+
+@pytest.mark.parametrize("target", ["count", ["count", "size"]])
+def test_what_a_metric_has_no_value_for_is_not_predicted(tmp_path, target) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(size=(300, 3)), columns=["a", "b", "size"])
+    table["count"] = rng.poisson(np.exp(1.5 * table["a"]))
+    data = tk.Table(table, target=target, kinds={"count": "number"})
+    metric: Any = "neg_mean_poisson_deviance"
+    if target != "count":
+        metric = {"count": metric, "size": "rmse"}
+    study = tk.Study("counts", data=data, metric=metric, families=[tk.Baseline(), tk.Linear()], split=tk.KFold(3))
+    result = study.run(root=tmp_path / "mlruns", trials=3, workers=1, observers=[])
+    assert {trial["state"] for trial in result.summary["trials"]} == {"complete"}
+    test = table.iloc[study.prepare().folds.test]
+    for trial in (None, 1):
+        bundle = tk.Bundle.load(result.export(tmp_path / f"model{trial}", trial=trial))
+        found = bundle.predict(table)
+        counts = np.asarray(found if target == "count" else found["count"])
+        least = study.prepare().least
+        assert least is not None
+        assert (counts >= 0.999 * least[0]).all()
+        assert (counts < 1.001 * least[0]).sum() > 10, "a linear model predicts less than nothing for some"
+    if target == "count":
+        blend = mean_poisson_deviance(test["count"], np.asarray(tk.Bundle.load(tmp_path / "modelNone").predict(test)))
+        assert blend == pytest.approx(result.summary["ensemble"]["test_score"], rel=1e-4)
 
 
 def test_a_search_on_other_data_is_refused(searched, tmp_path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics as sk
 
 from tunekit.errors import MetricError
-from tunekit.metrics import SHORT_NAMES, Metric, find_metric, metric_of_trials, usual_metric
+from tunekit.metrics import SHORT_NAMES, Metric, bounded, find_metric, metric_of_trials, usual_metric
 
 ROWS = 80
 RANDOM = np.random.default_rng(0)
@@ -210,6 +210,25 @@ def test_other_trials_are_compared_by_the_metric(name, task) -> None:
 def test_where_nothing_is_found_nobody_is_warned(name) -> None:
     found = find_metric(name, "binary", 1).score(BINARY, np.full((ROWS, 1), 0.1))
     assert found == (pytest.approx(0.5 * sk.f1_score(1 - BINARY, np.ones(ROWS))) if name == "f1_macro" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "least"),
+    [
+        ("rmsle", [0.0, 1.0, 5.0], 0.0),
+        ("rmsle", [-0.5, 1.0, 5.0], -0.5),
+        ("neg_mean_poisson_deviance", [0.0, 1.0, 5.0], 0.02),
+        ("neg_mean_poisson_deviance", [1.0, 5.0, 6.0], 1.0),
+        ("neg_mean_gamma_deviance", [0.25, 1.0, 5.0], 0.25),
+        ("rmse", [0.0, 1.0, 5.0], -np.inf),
+    ],
+)
+def test_predictions_that_a_metric_has_no_value_for_are_the_least(name, target, least) -> None:
+    metric = bounded(find_metric(name, "regression", 1), np.array(target))
+    assert metric.least == pytest.approx(least)
+    if name != "rmse":
+        found, expected = (metric.score(np.array(target), np.array([[one], [1.5], [4.0]])) for one in (-7.0, least))
+        assert found == pytest.approx(expected)
 
 
 def test_decisions_of_one_class_alone() -> None:

@@ -56,6 +56,7 @@ class Metric:
             the probabilities instead of the likeliest) or "probability" (of the second class for two classes, else one
             column per class).
         scorer: the name of scikit-learn's scorer that the function is, or None for a function of one's own.
+        least: smaller values are taken for it, as the metric has no value for them; see `bounded`.
 
     >>> Metric("worst", lambda y, p: abs(y - p).max(), "minimize").score(np.array([1.0, 2.0]), np.array([[1.5], [2.0]]))
     0.5
@@ -66,6 +67,7 @@ class Metric:
     direction: str
     needs: str = "value"
     scorer: str | None = None
+    least: float = -math.inf
 
     def __post_init__(self) -> None:
         if self.direction not in ("minimize", "maximize"):
@@ -127,6 +129,8 @@ class Metric:
             return middle_class(predictions).astype(float)
         if self.needs in ("class", "rank"):
             return (predictions[:, 0] >= 0.5).astype(float) if single else predictions.argmax(axis=1).astype(float)
+        if self.least > -math.inf:
+            predictions = np.maximum(predictions, self.least)
         if single:
             return predictions[:, 0]
         return _summing_to_one(predictions) if self.needs == "probability" else predictions
@@ -519,6 +523,35 @@ def _agreement(outputs: int) -> Metric:
         return float(cohen_kappa_score(target, predictions, labels=labels, weights="quadratic", **more))
 
     return Metric(AGREEMENT, function, "maximize", "rank")
+
+
+def bounded(metric: Metric, target: npt.NDArray[np.float64]) -> Metric:
+    """With the least prediction that it takes, of a metric that has no value for those at an edge, or beyond.
+
+    A linear model or a net may predict less, and means something small by it. That is then the smallest target, below
+    which nobody has seen any; or, if that is the edge, a hundredth of the mean off it: one row that is not nothing
+    after all would decide the score of predictions that are nearer.
+
+    Args:
+        metric: of a target.
+        target: (n,) values of the rows that aren't test rows.
+    """
+    edge = _EDGES.get(metric.scorer)
+    if edge is None:
+        return metric
+    lowest = float(target.min())
+    return replace(metric, least=lowest if lowest > edge else edge + OFF_THE_EDGE * (float(target.mean()) - edge))
+
+
+OFF_THE_EDGE = 0.01
+
+_EDGES: dict[str | None, float] = {
+    "neg_mean_gamma_deviance": 0.0,
+    "neg_mean_poisson_deviance": 0.0,
+    "neg_mean_squared_log_error": -1.0,
+    "neg_root_mean_squared_log_error": -1.0,
+}
+"""Scorers, and what predictions must be larger than."""
 
 
 def _named(name: str, task: str, outputs: int) -> Metric:

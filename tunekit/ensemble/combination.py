@@ -40,6 +40,7 @@ class Combination:
         trees: of "boosted": they read (n, members * outputs).
         calibration: of the combined probabilities, or None.
         threshold: the probability from which on the second of two classes is predicted.
+        least: (outputs,) what is predicted where it would be less; None for no bound.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Combination:
     trees: TreeArrays | None = None
     calibration: Calibration | None = None
     threshold: float = EVEN
+    least: Weights | None = None
 
     @classmethod
     def weighted(cls, task: str, weights: Weights, outputs: int) -> Combination:
@@ -66,7 +68,8 @@ class Combination:
             (n, outputs).
         """
         combined = self.uncalibrated(members)
-        return combined if self.calibration is None else self.calibration.apply(combined)
+        combined = combined if self.calibration is None else self.calibration.apply(combined)
+        return combined if self.least is None else np.maximum(combined, self.least)
 
     def uncalibrated(self, members: Predictions) -> Predictions:
         """The same before calibration."""

@@ -35,10 +35,11 @@ class _Combining:
     def add(self, members: str) -> str:
         """See `add_combination`."""
         combined = self._combined(members)
-        calibration = self.combination.calibration
-        if calibration is None:
-            return combined
-        return self._isotonic(combined, calibration) if calibration.kind == "isotonic" else self._cooled(combined)
+        calibration, least = self.combination.calibration, self.combination.least
+        if calibration is not None:
+            isotonic = calibration.kind == "isotonic"
+            combined = self._isotonic(combined, calibration) if isotonic else self._cooled(combined)
+        return combined if least is None else self.graph.node("Max", combined, self.graph.constant(least))
 
     def _combined(self, members: str) -> str:
         combination = self.combination

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class BlendPlan:
         check_predictions: float64 (members, n, outputs): what each member predicts on them, the mean over its folds.
         targets: what they are, if there are several.
         combination: of the members; a mean by their weights if left out.
+        least: (outputs,) what is predicted where it would be less; None for no bound.
 
     Raises:
         ExportError: the parts don't fit each other.
@@ -70,6 +71,7 @@ class BlendPlan:
     check_predictions: npt.NDArray[np.float64]
     targets: tuple[Target, ...] = ()
     combination: Combination | None = None
+    least: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         several = sum(target.outputs for target in self.targets)
@@ -117,7 +119,8 @@ class BlendPlan:
     @property
     def combined(self) -> Combination:
         """How the members are combined."""
-        return self.combination or Combination.weighted(self.task, self.weights, self.outputs)
+        combination = self.combination or Combination.weighted(self.task, self.weights, self.outputs)
+        return replace(combination, least=self.least)
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:

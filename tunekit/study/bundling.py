@@ -310,6 +310,7 @@ def plan_of(study: Study, prepared: Prepared, candidates: list[Candidate], weigh
         check_columns=columns,
         check_predictions=np.stack(predictions),
         targets=prepared.data.targets,
+        least=prepared.least,
     )
 
 

@@ -25,6 +25,7 @@ from tunekit.metrics import (
     MeanMetric,
     Metric,
     TargetMetric,
+    bounded,
     check_smaller_is_better,
     find_metric,
     has_two,
@@ -66,6 +67,14 @@ class Prepared:
     def metric_of_trials(self) -> Metric:
         """What trials are compared by: see `tunekit.metrics.metric_of_trials`."""
         return metric_of_trials(self.metric, self.data.task)
+
+    @property
+    def least(self) -> npt.NDArray[np.float64] | None:
+        """What predictions must not be less than: (outputs,), or None for anything. See `tunekit.metrics.bounded`."""
+        found = np.full(self.data.outputs, self.metric.least)
+        for part in self.metric.parts if isinstance(self.metric, MeanMetric) else ():
+            found[part.outputs] = part.metric.least
+        return found if np.isfinite(found).any() else None
 
     @property
     def covered(self) -> npt.NDArray[np.int64]:
@@ -159,7 +168,8 @@ def prepare(data: Dataset, split: Split | None, metric: Any, seed: int) -> Prepa
 
 def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> Metric:
     if not data.targets:
-        return find_metric(metric or usual_metric(data.task, data.shares)[0], data.task, data.outputs)
+        found = find_metric(metric or usual_metric(data.task, data.shares)[0], data.task, data.outputs)
+        return bounded(found, data.target[development])
     names = [target.name for target in data.targets]
     chosen = metric if isinstance(metric, Mapping) else dict.fromkeys(names, metric)
     if wrong := set(chosen) ^ set(names):
@@ -170,9 +180,8 @@ def _metric(data: Dataset, metric: Any, development: npt.NDArray[np.int64]) -> M
         shares = np.bincount(data.target[:, column].astype(int)) / len(data) if target.classes else np.array([])
         usual = "average_precision" if labels else usual_metric(target.task, list(shares))[0]
         one = chosen[target.name] or usual  # of labels, the mean average precision
-        parts.append(
-            TargetMetric(column, outputs, find_metric(one, target.task, target.outputs), target.name, target.classes)
-        )
+        found = bounded(find_metric(one, target.task, target.outputs), data.target[development, column])
+        parts.append(TargetMetric(column, outputs, found, target.name, target.classes))
     weight = None if data.weight is None else data.weight[development]
     return mean_metric(parts, data.target[development], data.constant(development), weight)
 

@@ -208,6 +208,7 @@ def _predicted(
         if fitted
         else Combination.weighted(data.task, weights, data.outputs)
     )
+    combination = replace(combination, least=prepared.least)
     tests = prepared.folds.test
     parts = [one.unlabelled[: len(tests)] if len(tests) else one.out_of_fold for one in candidates]
     rows = tests if len(tests) else prepared.covered
