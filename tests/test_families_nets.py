@@ -13,7 +13,7 @@ from folds import fold, fold_of, hard_rows, prepared  # type: ignore[import-not-
 from tunekit.data import KFold
 from tunekit.errors import FactoryError, TrialError
 from tunekit.families import MLP, Fold, Keras, NetFamily, RealMLP, TabM, WideDeep
-from tunekit.families.base import load_facts
+from tunekit.families.base import Length, load_facts
 from tunekit.space import HyperParameters, Value
 from tunekit.study.prepared import prepare
 from tunekit.training.nets import NetFitter, fit_net, rebuild
@@ -308,3 +308,47 @@ def test_callbacks_of_the_users_own_are_called(folds) -> None:
     )
     fit_net(family, HyperParameters(), folds["binary"], never)
     assert watcher.batches == 2 * -(-len(folds["binary"].train) // 64)
+
+
+def accurate(hp: HyperParameters) -> keras.Model:
+    model = keras.Sequential([keras.layers.Dense(1, "sigmoid")])
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class Logs(keras.callbacks.Callback):
+    """Keeps what it is told after each epoch."""
+
+    def __init__(self, monitor: str) -> None:
+        super().__init__()
+        self.monitor, self.epochs = monitor, list[dict[str, float]]()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.epochs.append(dict(logs))
+
+
+def test_callbacks_see_what_the_model_was_compiled_with_and_the_studys_metric(folds) -> None:
+    one = folds["binary"]
+    kept = Logs("val_accuracy")
+    fitted = fit_net(small(Keras(accurate, batch_size=64, callbacks=lambda: [kept]), 1), HyperParameters(), one, never)
+    (logs,) = kept.epochs
+    right = (fitted.predict(one.valid.rows)[:, 0] >= 0.5) == one.valid.target
+    assert logs["val_accuracy"] == pytest.approx(right.mean())
+    assert logs[f"val_{one.metric.name}"] == logs[one.metric.name]
+    assert np.isfinite(logs["val_loss"])
+
+
+def test_callbacks_of_the_users_own_end_the_training(folds) -> None:
+    stops = keras.callbacks.EarlyStopping("val_accuracy", mode="min", patience=1)
+    family = small(Keras(accurate, batch_size=64, callbacks=lambda: [stops]), 9)
+    fit_net(family, HyperParameters(), folds["binary"], never)
+    assert stops.stopped_epoch > 0
+
+
+def test_a_figure_that_there_is_none_of_is_refused(folds) -> None:
+    family = small(Keras(own, batch_size=64, callbacks=lambda: [[keras.callbacks.EarlyStopping("val_auc")]]), 2)
+    TASK["now"] = "binary"
+    with pytest.raises(FactoryError, match=r"monitors 'val_auc', which an epoch doesn't have; .*val_loss"):
+        fit_net(family, HyperParameters(), folds["binary"], never)
+    fitted = fit_net(family, HyperParameters(), replace(folds["binary"], length=Length(2, (1e-3, 1e-3))), never)
+    assert fitted.best_epoch == 2, "without validation rows, nothing is looked at"

@@ -22,6 +22,7 @@ from tunekit.training.fitted import FittedNet, net_inputs, shapes_of, target_of,
 from tunekit.training.judge import Judge
 from tunekit.training.served import USUAL_BATCH, ServedFit
 from tunekit.training.traced import TracedModel
+from tunekit.training.watched import watched
 
 
 class Enough(BaseException):
@@ -51,7 +52,8 @@ def fit_by_author(family: Keras, hp: HyperParameters, fitted: FittedNet, fold: F
     told = {name: family.told[name] for name in ("epochs", "batch_size") if family.told[name] is not None}
     needed = _needed(author, family)
     ends_early = family.told["patience"] is not None or "epochs" in needed.keys() - told.keys()
-    more["callbacks"] = [judge, *([early_stopping(family)] if ends_early else []), *family.callbacks()]
+    more["callbacks"] = [judge, *([early_stopping(family)] if ends_early else [])]
+    more["callbacks"] += watched(family.callbacks(), judge)
     if fold.board is not None:
         from tunekit.training.board import Board
 

@@ -29,6 +29,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         best_epoch: the one with the smallest loss, from 1; 0 before the first.
         best_loss: the validation loss at that epoch.
         best_score: the metric at that epoch.
+        score: the metric at the last epoch.
         stopped: whether the report said that more is not worth it.
         out_of_fold: see `Fitted.out_of_fold`.
         deadline: of the training, by the fold.
@@ -40,6 +41,7 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self.best_epoch = 0
         self.best_loss = math.inf
         self.best_score = math.nan
+        self.score = math.nan
         self.stopped = False
         self.out_of_fold: Predictions | None = None
         self._fold = fold
@@ -58,6 +60,11 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self._x = [_rows_of(x, part) for part in self._parts] if len(self._parts) > 1 else [x]
 
     @property
+    def metric(self) -> str:
+        """The name of the study's metric."""
+        return self._fold.metric.name
+
+    @property
     def late(self) -> bool:
         """Whether the time for the fit is over."""
         return self.deadline.left < 0
@@ -69,7 +76,8 @@ class Judge(keras.callbacks.Callback):  # type: ignore[misc]
         self.deadline.epoch_ended()
         logs = {} if logs is None else logs
         loss, score = self.judge(logs.get("loss"))
-        judged = {"val_loss": loss, self._fold.metric.name: score}
+        self.score = score
+        judged = {"val_loss": loss, self.metric: score}
         logs |= judged | logs  # what callbacks after this one see; a training metric may have the same name
         if loss < self.best_loss:
             self.best_loss, self.best_score, self.best_epoch = loss, score, self.epochs

@@ -11,6 +11,7 @@ from tunekit.families import Fold, NetFamily
 from tunekit.training.fitted import FittedNet, target_of, weight_of
 from tunekit.training.judge import Judge
 from tunekit.training.loop import fit
+from tunekit.training.watched import unjudged, validation_for, watched
 
 
 def train(
@@ -34,7 +35,8 @@ def train(
         steering: callbacks that move the rate, end the training and keep the best epoch's weights.
         callbacks: of the user's own.
     """
-    _fit(fitted, fold, batch_size, epochs, [judge, *steering, *callbacks])
+    validation = validation_for(callbacks, fitted, fold)
+    _fit(fitted, fold, batch_size, epochs, [judge, *steering, *watched(callbacks, judge)], validation)
 
 
 def train_unjudged(fitted: FittedNet, fold: Fold, family: NetFamily, batch_size: int) -> None:
@@ -60,11 +62,13 @@ def train_unjudged(fitted: FittedNet, fold: Fold, family: NetFamily, batch_size:
                 self.model.stop_training = True
 
     steering = [*family.retracing(length.rates), EndAfter()]
-    _fit(fitted, fold, batch_size, family.epochs, [*steering, *family.callbacks()])
+    _fit(fitted, fold, batch_size, family.epochs, [*steering, *unjudged(family.callbacks())])
     fitted.best_epoch = length.steps
 
 
-def _fit(fitted: FittedNet, fold: Fold, batch_size: int, epochs: int, callbacks: list[Any]) -> None:
+def _fit(
+    fitted: FittedNet, fold: Fold, batch_size: int, epochs: int, callbacks: list[Any], validation: Any = None
+) -> None:
     if fold.board is not None:
         from tunekit.training.board import Board
 
@@ -78,5 +82,6 @@ def _fit(fitted: FittedNet, fold: Fold, batch_size: int, epochs: int, callbacks:
         epochs=epochs,
         callbacks=callbacks,
         sample_weight=weight_of(fold, fold.train),
+        validation_data=validation,
         order=lambda epoch: random.permutation(len(fold.train)),
     )
