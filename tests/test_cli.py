@@ -220,6 +220,14 @@ def test_an_error_reaches_its_reader_whole(tmp_path) -> None:
     assert told == "error: target: the table has no column '[bold]z'; its 2 columns are [/x], y\n"
 
 
+def test_what_the_system_refuses_is_told_with_advice(table, tmp_path) -> None:
+    (tmp_path / "FILE").write_text("no folder")
+    told = tunekit(tmp_path, "init", table, "--target", "Attrition", "-o", "FILE/study.py", expect=1).stderr
+    assert told.startswith("error: [Errno ")
+    assert told.endswith("'; expected a folder, or nothing, at each part of the path: name another place\n")
+    assert told.count("\n") == 1
+
+
 # Bad tables
 
 
