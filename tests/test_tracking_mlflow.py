@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 import pytest
 
 from tunekit.tracking import Observers, StudyFacts
-from tunekit.tracking.mirror import follow_a_move
+from tunekit.tracking.mirror import Mirror, follow_a_move
 from tunekit.tracking.mlflow import MlflowObserver
 from tunekit.tracking.records import fold_span, metric_key, note, span, trial_record
 from tunekit.tracking.standings import Standings
@@ -107,7 +107,7 @@ def artifact(run: Any, name: str) -> Path:
 def search(
     root: Path, study: str, known: Sequence[Trial], ended: Sequence[Trial], *, end: bool = True, **how: Any
 ) -> None:
-    facts = replace(FACTS, name=study, budget=how.pop("budget", 300.0))
+    facts = replace(FACTS, name=study, budget=how.pop("budget", 300.0), folder=how.pop("folder", None))
     observer = MlflowObserver(root, **how)
     observer.study_started(facts, known)
     for one in ended:
@@ -288,6 +288,30 @@ def test_a_fresh_search_and_one_with_a_new_ledger_have_parents_of_their_own(root
     search(root, "fresh", [], TRIALS[:1])  # the ledger is empty: somebody deleted it
     parents, _ = runs(root, "fresh")
     assert len(parents) == 3
+
+
+def test_on_a_server_a_search_goes_on_wherever_its_folder_is(root: Path, tmp_path: Path) -> None:
+    def search_in(folder: Path, token: str, known: Sequence[Trial], ended: Sequence[Trial]) -> None:
+        (place := folder / "studies" / "served").mkdir(parents=True, exist_ok=True)
+        (place / "ledger.token").write_text(token)
+        search(folder, "served", known, ended, tracking_uri=server, folder=place)
+
+    server = f"sqlite:///{root.resolve().as_posix()}/mlflow.db"
+    search_in(tmp_path / "here", "one", [], TRIALS[:1])
+    (tmp_path / "here").rename(tmp_path / "there")
+    search_in(tmp_path / "there", "one", TRIALS[:1], TRIALS[1:2])
+    [parent], nested = runs(root, "served")
+    assert len(nested) == 2
+    search_in(tmp_path / "here", "another", TRIALS[:1], TRIALS[1:2])  # where the first one was
+    assert len(runs(root, "served")[0]) == 2
+    for token, folder in (("one", "there"), ("another", "here")):
+        mirror = Mirror(tmp_path / folder, server, fresh=False)
+        mirror.attach("served")
+        assert client(root).get_run(mirror._parent).data.tags["tunekit.ledger"] == token
+    client(root).delete_tag(parent.info.run_id, "tunekit.ledger")
+    search_in(tmp_path / "here", "new", TRIALS[:2], TRIALS[2:3])  # as of an earlier version, found by its place
+    assert len(runs(root, "served")[0]) == 2
+    assert client(root).get_run(parent.info.run_id).data.tags["tunekit.ledger"] == "new"
 
 
 def test_what_a_crash_left_open_is_completed_or_closed(root: Path) -> None:

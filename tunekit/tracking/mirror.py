@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 PARENT, NUMBER, HOME = "tunekit.parent", "tunekit.trial", "tunekit.home"
-FRONT, SEARCH = "tunekit.front", "tunekit.search"
+FRONT, SEARCH, LEDGER = "tunekit.front", "tunekit.search", "tunekit.ledger"
 PLACES = (
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -101,6 +101,7 @@ class Mirror:
         self._client = MlflowClient(tracking_uri=tracking_uri)
         self._experiment = ""
         self._parent = ""
+        self._ledger = ""  # the token of the study's ledger, which tells it from others of its name
         self._open = False  # whether the parent run is one that this mirror has to close
         self._standings: Standings | None = None
         self._machine: Any = None
@@ -113,6 +114,7 @@ class Mirror:
     def start(self, facts: StudyFacts, trials: Sequence[Trial]) -> None:
         """Find or create the parent run, and bring the nested runs up to date with the ledger."""
         self._experiment = self._make_experiment(facts)
+        self._ledger = _token_of(facts.folder)
         self._writer = writer(self._client, self._experiment, self._uri, database=self._uri.startswith(DATABASES))
         parent = self._find_parent(reuse=not self._fresh, trials=trials)
         params = study_params(facts)
@@ -121,6 +123,8 @@ class Mirror:
             parent = self._client.create_run(self._experiment, run_name=facts.name, tags=tags)
         else:
             self._client.update_run(parent.info.run_id, status="RUNNING")
+            if self._ledger and LEDGER not in parent.data.tags:  # of an earlier version
+                self._client.set_tag(parent.info.run_id, LEDGER, self._ledger)
         self._parent, self._open = parent.info.run_id, True
         log(self._client, self._parent, _only_new(params, parent.data.params))
         self._rows = _rows_of(facts)
@@ -237,6 +241,7 @@ class Mirror:
     def attach(self, study: str) -> None:
         """Find the parent run of a study that isn't running, so that a bundle can be added to it."""
         experiment = self._client.get_experiment_by_name(study)
+        self._ledger = _token_of(self._root / "studies" / study)
         parents = [] if experiment is None else self._parents(experiment.experiment_id)
         if not parents:
             raise StudyError(
@@ -309,11 +314,17 @@ class Mirror:
         return chosen
 
     def _parents(self, experiment: str) -> list[Run]:
-        """The parent runs that this `mlruns/` has made, newest first."""
+        """The parent runs of this study's ledger, newest first; in a database of its own, those of all it had."""
         found = self._client.search_runs(
             [experiment], f"tags.`{PARENT}` = '1'", max_results=PAGE, order_by=["attributes.start_time DESC"]
         )
-        return [run for run in found if self._own or run.data.tags.get(HOME) == self._home()]
+        return [run for run in found if self._own or self._is_of_ledger(run.data.tags)]
+
+    def _is_of_ledger(self, tags: Mapping[str, str]) -> bool:
+        """Whether a run is of this ledger, wherever its folder was then; of an earlier version's, the place tells."""
+        if self._ledger and LEDGER in tags:
+            return tags[LEDGER] == self._ledger
+        return tags.get(HOME) == self._home()
 
     def _nested(self, parent: Run) -> dict[int, Run]:
         """The nested runs by trial number; where a number has two, the one that is whole."""
@@ -343,13 +354,21 @@ class Mirror:
 
     def _common_tags(self) -> dict[str, str]:
         tags = {HOME: self._home(), "mlflow.source.name": "tunekit", "mlflow.source.type": "LOCAL"}
+        if self._ledger:
+            tags[LEDGER] = self._ledger
         with suppress(KeyError, OSError):
             tags["mlflow.user"] = getpass.getuser()
         return tags
 
     def _home(self) -> str:
-        """Tells this study from others of its name on a shared server."""
+        """Where this study is searched."""
         return f"{socket.gethostname()}:{self._root}"
+
+
+def _token_of(folder: Path | None) -> str:
+    """The token of the ledger whose study has this folder; empty if it has none on this machine."""
+    marker = None if folder is None else folder / "ledger.token"
+    return marker.read_text().strip() if marker is not None and marker.exists() else ""
 
 
 def make_database(root: Path) -> None:
