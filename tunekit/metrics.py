@@ -210,7 +210,7 @@ def metric_of_trials(metric: Metric, task: str) -> Metric:
         metric: of the study.
         task: of the data.
     """
-    of_counts = _OF_COUNTS.get(metric.scorer) if task == "binary" else None
+    of_counts = OF_COUNTS.get(metric.scorer) if task == "binary" else None
     if of_counts is None:
         return metric
     return AtBestThreshold(metric.name, metric.function, metric.direction, "probability", of_counts=of_counts)
@@ -257,7 +257,7 @@ def _check_both(second: Any, first: Any) -> None:
         raise MetricError("only one class is present; expected rows of every class")
 
 
-_OF_COUNTS: dict[str | None, Callable[..., Any]] = {
+OF_COUNTS: dict[str | None, Callable[..., Any]] = {
     "balanced_accuracy": _balanced_accuracy,
     "f1": _f1,
     "f1_macro": _f1_macro,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tunekit.ensemble.judged import Judged, Predictions
 from tunekit.errors import MetricError
-from tunekit.metrics import MeanMetric, Metric, TargetMetric
+from tunekit.metrics import OF_COUNTS, MeanMetric, Metric, TargetMetric
 
 Scores = npt.NDArray[np.float64]
 
@@ -118,31 +118,16 @@ def _determination(target: Scores, stack: Predictions) -> Scores:
     return np.asarray(1.0 - _squared(target, stack).mean(axis=1) / target.var())
 
 
-def _counts(target: Scores, stack: Predictions) -> tuple[Scores, Scores, float, float]:
-    """Rows found of the second class and of the first, (candidates,) each, and how many rows of these there are."""
-    positive = target == 1
-    found = stack[:, :, 0] >= 0.5
-    hits, total = (found & positive).sum(axis=1), float(positive.sum())
-    return hits.astype(float), (~found & ~positive).sum(axis=1).astype(float), total, len(target) - total
+def _decided(of_counts: Callable[..., Scores]) -> Callable[[Scores, Predictions], Scores]:
+    """Scores of decisions at a half, by their counts."""
 
+    def scores(target: Scores, stack: Predictions) -> Scores:
+        positive = target == 1
+        found = stack[:, :, 0] >= 0.5
+        hits, said, total = (found & positive).sum(axis=1) * 1.0, found.sum(axis=1) * 1.0, float(positive.sum())
+        return np.asarray(of_counts(hits, said - hits, total - hits, len(target) - total - (said - hits)))
 
-def _f1_of(hits: Scores, others: Scores, total: float, rest: float) -> Scores:
-    errors = (total - hits) + (rest - others)
-    return np.asarray(2 * hits / np.maximum(2 * hits + errors, 1.0))
-
-
-def _f1(target: Scores, stack: Predictions) -> Scores:
-    return _f1_of(*_counts(target, stack))
-
-
-def _f1_macro(target: Scores, stack: Predictions) -> Scores:
-    hits, others, total, rest = _counts(_both(target), stack)
-    return (_f1_of(hits, others, total, rest) + _f1_of(others, hits, rest, total)) / 2
-
-
-def _balanced(target: Scores, stack: Predictions) -> Scores:
-    hits, others, total, rest = _counts(_both(target), stack)
-    return (hits / total + others / rest) / 2
+    return scores
 
 
 def _confusion(target: Scores, stack: Predictions) -> tuple[Scores, Scores, Scores]:
@@ -192,9 +177,7 @@ MEANS: dict[str | None, Callable[[Scores, Predictions], Scores]] = {
 """Scorers that are a mean over rows, weighted or not, of what is lost or won: (candidates, n)."""
 
 COUNTS: dict[str | None, Callable[[Scores, Predictions], Scores]] = {
-    "balanced_accuracy": _balanced,
-    "f1": _f1,
-    "f1_macro": _f1_macro,
+    **{name: _decided(of_counts) for name, of_counts in OF_COUNTS.items()},
     "r2": _determination,
     "roc_auc": _area,
     "average_precision": _precision,
