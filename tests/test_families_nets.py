@@ -345,6 +345,17 @@ def test_callbacks_of_the_users_own_end_the_training(folds) -> None:
     assert stops.stopped_epoch > 0
 
 
+def test_a_callback_may_look_at_what_another_adds(folds) -> None:
+    class Adds(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            logs["val_mine"] = float(epoch)
+
+    kept = Logs("val_mine")
+    family = small(Keras(accurate, batch_size=64, callbacks=lambda: [Adds(), kept]), 2)
+    fit_net(family, HyperParameters(), folds["binary"], never)
+    assert [logs["val_mine"] for logs in kept.epochs] == [0.0, 1.0]
+
+
 def test_a_figure_that_there_is_none_of_is_refused(folds) -> None:
     family = small(Keras(own, batch_size=64, callbacks=lambda: [[keras.callbacks.EarlyStopping("val_auc")]]), 2)
     TASK["now"] = "binary"

@@ -25,7 +25,9 @@ def monitors(callbacks: Sequence[Any]) -> dict[str, str]:
 
 def watched(callbacks: Sequence[Any], judge: Judge) -> list[Any]:
     """An author's callbacks, with the figures that they may look at; none if there are none."""
-    return [_Figures(monitors(callbacks), judge), *callbacks] if callbacks else []
+    every = keras.tree.flatten(list(callbacks))
+    looked_at = [part for one in every for part in (_Figures(monitors([one])), one)]
+    return [_StudysMetric(judge), *looked_at] if every else []
 
 
 def unjudged(callbacks: Sequence[Any]) -> list[Any]:
@@ -59,23 +61,34 @@ def validation_for(callbacks: Sequence[Any], fitted: FittedNet, fold: Fold) -> A
     return data if weight is None else (*data, weight)
 
 
-class _Figures(keras.callbacks.Callback):  # type: ignore[misc]
-    """Adds the study's metric under the name that Keras would give it, and refuses figures that there are none of.
+class _StudysMetric(keras.callbacks.Callback):  # type: ignore[misc]
+    """Adds the study's metric under the name that Keras would give it."""
 
-    Keras only warns of those, in a log that nobody reads: training would not stop early, or never at a smaller rate.
-    """
-
-    def __init__(self, asked: dict[str, str], judge: Judge) -> None:
+    def __init__(self, judge: Judge) -> None:
         super().__init__()
-        self._asked, self._judge = asked, judge
+        self._judge = judge
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """See the class."""
         del epoch
-        if logs is None:
-            return
-        logs.setdefault(f"{VALIDATION}{self._judge.metric}", self._judge.score)
-        for name, who in self._asked.items():
+        if logs is not None:
+            logs.setdefault(f"{VALIDATION}{self._judge.metric}", self._judge.score)
+
+
+class _Figures(keras.callbacks.Callback):  # type: ignore[misc]
+    """Refuses figures that there are none of before a callback looks at them; those before it may have added some.
+
+    Keras only warns of those, in a log that nobody reads: training would not stop early, or never at a smaller rate.
+    """
+
+    def __init__(self, asked: dict[str, str]) -> None:
+        super().__init__()
+        self._asked = asked
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """See the class."""
+        del epoch
+        for name, who in self._asked.items() if logs is not None else ():
             if name not in logs:
                 raise FactoryError(
                     f"callback {who} monitors {name!r}, which an epoch doesn't have; expected one of "
